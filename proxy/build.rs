@@ -1,0 +1,8 @@
+//! Generates the client half of the CA's protocol. protox parses the file, so no `protoc` is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=../identity/proto");
+    let files = protox::compile(["ca.proto"], ["../identity/proto"])?;
+    tonic_prost_build::configure().build_server(false).compile_fds(files)?;
+    Ok(())
+}
