@@ -36,7 +36,8 @@ impl Clock {
         match &self.0 {
             #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
             Source::System { ahead } => {
-                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + *ahead
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                now.saturating_add(*ahead)
             }
             Source::Manual(clock) => Duration::from_millis(clock.0.load(Ordering::SeqCst)),
         }

@@ -183,18 +183,20 @@ fn check_path(path: &str) -> Result<(), IdDefect> {
     if path.is_empty() || path.ends_with('/') {
         return Err(IdDefect::TrailingSlash);
     }
-    for segment in path.split('/') {
-        match segment {
-            "" => return Err(IdDefect::EmptySegment),
-            "." | ".." => return Err(IdDefect::DotSegment),
-            _ => {}
-        }
-        let odd = segment.chars().find(|c| !matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_'));
-        if let Some(odd) = odd {
-            return Err(IdDefect::PathCharacter(odd));
-        }
+    path.split('/').try_for_each(check_segment)
+}
+
+/// One segment of a path (SPIFFE-ID 2.2).
+pub(crate) fn check_segment(segment: &str) -> Result<(), IdDefect> {
+    match segment {
+        "" => return Err(IdDefect::EmptySegment),
+        "." | ".." => return Err(IdDefect::DotSegment),
+        _ => {}
     }
-    Ok(())
+    match segment.chars().find(|c| !matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_')) {
+        Some(odd) => Err(IdDefect::PathCharacter(odd)),
+        None => Ok(()),
+    }
 }
 
 impl fmt::Display for SpiffeId {

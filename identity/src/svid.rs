@@ -3,8 +3,8 @@
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use zeroize::Zeroizing;
 
-use crate::x509::{CertificateFacts, SvidDefect, check_leaf};
-use crate::{IdDefect, Workload};
+use crate::x509::{CertificateFacts, check_leaf};
+use crate::{IdDefect, SvidDefect, Workload};
 
 /// Why a chain and a key do not make an SVID.
 #[derive(Debug, thiserror::Error)]

@@ -9,16 +9,21 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use rustls_pki_types::UnixTime;
+use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{GeneralName, KeyUsage, ParsedExtension};
+use x509_parser::extensions::{GeneralName, KeyUsage, ParsedExtension, X509Extension};
 use x509_parser::oid_registry::Oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
-use crate::{IdDefect, SpiffeId, TrustDomain};
+use crate::id::check_segment;
+use crate::{IdDefect, SpiffeId, SvidDefect, TrustDomain};
 
 /// How far a peer's clock may run ahead of ours: tolerated before NotBefore, never after NotAfter.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// An object identifier comes from the peer and ends in a log line.
+const MAX_OID_TEXT: usize = 64;
 
 /// Arc of the extension that confines an intermediate to one namespace (non-critical; content: UTF8String).
 const ISSUER_NAMESPACE: &[u64] = &[2, 25, 4_163_552_317_801_742_113, 1];
@@ -27,105 +32,6 @@ const ISSUER_NAMESPACE: &[u64] = &[2, 25, 4_163_552_317_801_742_113, 1];
 #[must_use]
 pub fn issuer_namespace_oid() -> &'static [u64] {
     ISSUER_NAMESPACE
-}
-
-/// What is wrong with a certificate: one variant per defect.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SvidDefect {
-    /// Not DER, not X.509, or bytes after the end.
-    #[error("not an X.509 certificate")]
-    Malformed,
-    /// Not version 3.
-    #[error("not an X.509 version 3 certificate")]
-    Version,
-    /// The same extension twice.
-    #[error("an extension appears twice")]
-    DuplicateExtension,
-    /// A critical extension nobody here knows.
-    #[error("unknown critical extension {0}")]
-    UnknownCriticalExtension(String),
-    /// Serial number zero, negative or above 20 octets (RFC 5280, 4.1.2.2).
-    #[error("the serial number is not a positive integer of at most 20 octets")]
-    Serial,
-    /// No URI among the subject alternative names.
-    #[error("no URI among the subject alternative names")]
-    NoUriSan,
-    /// More than one URI SAN.
-    #[error("{0} URIs among the subject alternative names, an SVID has one")]
-    ManyUriSans(usize),
-    /// The URI is no SPIFFE ID.
-    #[error("the URI is not a SPIFFE ID: {0}")]
-    Id(#[from] IdDefect),
-    /// basicConstraints CA:TRUE on a leaf.
-    #[error("a CA certificate used as a leaf")]
-    LeafIsCa,
-    /// No keyUsage extension.
-    #[error("no key usage")]
-    NoKeyUsage,
-    /// keyUsage present, not critical.
-    #[error("key usage is not critical")]
-    KeyUsageNotCritical,
-    /// Leaf without digitalSignature.
-    #[error("key usage lacks digitalSignature")]
-    NoDigitalSignature,
-    /// Leaf with keyCertSign.
-    #[error("key usage of a leaf has keyCertSign")]
-    LeafMaySignCertificates,
-    /// Leaf with cRLSign.
-    #[error("key usage of a leaf has cRLSign")]
-    LeafMaySignCrls,
-    /// No extendedKeyUsage extension.
-    #[error("no extended key usage")]
-    NoExtendedKeyUsage,
-    /// Not usable as a TLS server.
-    #[error("extended key usage lacks serverAuth")]
-    NoServerAuth,
-    /// Not usable as a TLS client.
-    #[error("extended key usage lacks clientAuth")]
-    NoClientAuth,
-    /// NotBefore lies more than the tolerated skew ahead.
-    #[error("not valid before {not_before}, {ahead_s} s from now")]
-    NotYetValid {
-        /// Seconds since the epoch.
-        not_before: u64,
-        /// Seconds until it is valid.
-        ahead_s: u64,
-    },
-    /// NotAfter has passed.
-    #[error("expired {ago_s} s ago")]
-    Expired {
-        /// Seconds since NotAfter.
-        ago_s: u64,
-    },
-    /// An issuer without CA:TRUE.
-    #[error("the issuer is not a CA certificate")]
-    IssuerNotCa,
-    /// An issuer whose basicConstraints is not critical.
-    #[error("basic constraints of the issuer are not critical")]
-    BasicConstraintsNotCritical,
-    /// An issuer without keyCertSign.
-    #[error("key usage of the issuer lacks keyCertSign")]
-    IssuerMayNotSign,
-    /// An issuer with a SPIFFE ID that has a path: a workload posing as a CA.
-    #[error("the issuer's SPIFFE ID {0} has a path")]
-    IssuerIsWorkload(SpiffeId),
-    /// An issuer that names another trust domain than its leaf's.
-    #[error("issued by trust domain {issuer}, for a leaf of {leaf}")]
-    IssuerTrustDomain {
-        /// What the issuer names.
-        issuer: TrustDomain,
-        /// What the leaf names.
-        leaf: TrustDomain,
-    },
-    /// An issuer confined to another namespace than its leaf's.
-    #[error("issued by the authority of namespace {issuer}, for {leaf}")]
-    IssuerNamespace {
-        /// What the issuer is confined to.
-        issuer: String,
-        /// The leaf's identity.
-        leaf: SpiffeId,
-    },
 }
 
 /// SHA-256 of a certificate's DER.
@@ -320,17 +226,50 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, SvidDefect> {
     }
     certificate.extensions_map().map_err(|_| SvidDefect::DuplicateExtension)?;
     for extension in certificate.extensions() {
-        let parsed = extension.parsed_extension();
-        if matches!(parsed, ParsedExtension::ParseError { .. }) {
-            return Err(SvidDefect::Malformed);
-        }
-        let unknown =
-            matches!(parsed, ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::Unparsed);
-        if unknown && extension.critical {
-            return Err(SvidDefect::UnknownCriticalExtension(extension.oid.to_id_string()));
-        }
+        check_extension(extension)?;
+    }
+    let unnamed = certificate.subject().iter().next().is_none();
+    let names = certificate.subject_alternative_name().ok().flatten();
+    if unnamed && names.is_some_and(|names| !names.critical) {
+        return Err(SvidDefect::SanNotCritical);
     }
     Ok(certificate)
+}
+
+/// Refuses what cannot be read whole, and what is critical without anybody acting on it.
+fn check_extension(extension: &X509Extension<'_>) -> Result<(), SvidDefect> {
+    let parsed = extension.parsed_extension();
+    // x509-parser keeps an unreadable name aside: a second URI must not hide there.
+    let hidden = if let ParsedExtension::SubjectAlternativeName(names) = parsed {
+        names.general_names.iter().any(|name| matches!(name, GeneralName::Invalid(..)))
+    } else {
+        false
+    };
+    if hidden || parsed.error().is_some() {
+        return Err(SvidDefect::Malformed);
+    }
+    // Name constraints are the chain builder's: webpki refuses every URI under a URI constraint.
+    let handled = matches!(
+        parsed,
+        ParsedExtension::KeyUsage(_)
+            | ParsedExtension::ExtendedKeyUsage(_)
+            | ParsedExtension::BasicConstraints(_)
+            | ParsedExtension::SubjectAlternativeName(_)
+            | ParsedExtension::NameConstraints(_)
+    );
+    if handled {
+        // x509-parser ignores what follows the value; another reader might not.
+        return match Any::from_der(extension.value) {
+            Ok(([], _)) => Ok(()),
+            _ => Err(SvidDefect::Malformed),
+        };
+    }
+    if extension.critical {
+        let mut oid = extension.oid.to_id_string();
+        oid.truncate(MAX_OID_TEXT);
+        return Err(SvidDefect::UnknownCriticalExtension(oid));
+    }
+    Ok(())
 }
 
 fn serial(certificate: &X509Certificate<'_>) -> Result<Serial, SvidDefect> {
@@ -377,8 +316,10 @@ fn issuer_namespace(certificate: &X509Certificate<'_>) -> Result<Option<String>,
     // UTF8String: tag 0x0c, one length octet (a namespace has at most 63 bytes), then the text.
     match extension.value {
         [0x0c, length, text @ ..] if usize::from(*length) == text.len() && *length < 0x80 => {
-            let text = std::str::from_utf8(text).map_err(|_| SvidDefect::Malformed)?;
-            Ok(Some(text.to_owned()))
+            // A namespace is one segment of a path: anything else could match more than it says.
+            let namespace = std::str::from_utf8(text).map_err(|_| SvidDefect::Malformed)?;
+            check_segment(namespace)?;
+            Ok(Some(namespace.to_owned()))
         }
         _ => Err(SvidDefect::Malformed),
     }
