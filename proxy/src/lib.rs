@@ -1,1 +1,27 @@
-//! proxy
+//! Portcullis, the mTLS sidecar: interception, identity and policy beside one service.
+//!
+//! Layers, lower never importing higher (a test holds them to it):
+//!
+//! | layer | modules | what |
+//! |---|---|---|
+//! | L0 | `addr`, `drain`, `lifetime`, `metrics`, `sys`, `throttle` | names, shutdown, the end of a connection, counters, bounds on logging, the only unsafe |
+//! | L1 | `listen`, `intercept`, `tls`, `svid` | accept; original destination; handshakes; the own identity |
+//! | L2 | `authz`, `route` | pure functions: may this peer in, and where does this request go |
+//! | L3 | `protocol`, `pool`, `upstream`, `refusal`, `access` | HTTP/1.1 and TCP; exact limits; dialling; why not |
+//! | L4 | `inbound`, `outbound` | one file each tells a connection's whole story |
+//! | L5 | `config`, `admin`, `app`, `cli`, `demo` | files to validated types, and the binary |
+//!
+//! Start with [`inbound`] and [`outbound`].
+
+pub mod addr;
+pub mod authz;
+pub mod drain;
+pub mod intercept;
+pub mod lifetime;
+pub mod listen;
+pub mod metrics;
+pub mod route;
+pub mod svid;
+pub mod sys;
+pub mod throttle;
+pub mod tls;

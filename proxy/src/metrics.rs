@@ -1,0 +1,211 @@
+//! What Prometheus sees. Every label has a closed set of values: nothing a peer says becomes a label.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::throttle::Throttle;
+
+/// Refusals logged in one second.
+const REFUSALS_SAID: u32 = 100;
+
+/// Which way a connection goes, seen from the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the variant's name is the label's value")]
+pub enum Direction {
+    /// Towards the app.
+    inbound,
+    /// From the app.
+    outbound,
+}
+
+impl Direction {
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::inbound => "inbound",
+            Self::outbound => "outbound",
+        }
+    }
+}
+
+/// `{direction}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DirectionLabels {
+    /// See [`Direction`].
+    pub direction: Direction,
+}
+
+/// `{direction, reason}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// See [`Direction`].
+    pub direction: Direction,
+    /// [`crate::refusal::Refusal::label`].
+    pub reason: &'static str,
+}
+
+/// `{direction, code}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// See [`Direction`].
+    pub direction: Direction,
+    /// `2xx` and so on.
+    pub code: &'static str,
+}
+
+/// `{direction, port, justified}`: an open exception.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ExceptionLabels {
+    /// See [`Direction`].
+    pub direction: Direction,
+    /// Workload port; as many as the policy declares.
+    pub port: u16,
+    /// `true` with a plan, `false` without.
+    pub justified: &'static str,
+}
+
+/// All counters and gauges of one sidecar.
+pub struct Metrics {
+    registry: Registry,
+    /// Bounds the log lines about refusals; the counters count them all.
+    pub refusal_log: Throttle,
+    /// Connections accepted.
+    pub connections: Family<DirectionLabels, Counter>,
+    /// Connections open now.
+    pub open_connections: Family<DirectionLabels, Gauge>,
+    /// Connections and requests refused, by reason.
+    pub refusals: Family<RefusalLabels, Counter>,
+    /// HTTP requests answered, by class of status code.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Connections ended because the certificate or exception behind them ran out.
+    pub expired_connections: Family<DirectionLabels, Counter>,
+    /// Plaintext exceptions open now.
+    pub exceptions: Family<ExceptionLabels, Gauge>,
+    /// When the own certificate ends, seconds since the epoch; 0 while uncertified.
+    pub certificate_expiry: Gauge<f64, AtomicU64>,
+    /// Generation of certificate and trust bundle in use.
+    pub identity_generation: Gauge,
+    /// Certificates received since the start.
+    pub certificates_issued: Gauge,
+    /// Attempts to get a certificate that failed since the start.
+    pub certificates_failed: Gauge,
+    /// 1 when ready: certified, and renewal not overdue.
+    pub ready: Gauge,
+}
+
+impl Metrics {
+    /// A fresh registry.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("portcullis"),
+            refusal_log: Throttle::new(REFUSALS_SAID),
+            connections: Family::default(),
+            open_connections: Family::default(),
+            refusals: Family::default(),
+            requests: Family::default(),
+            expired_connections: Family::default(),
+            exceptions: Family::default(),
+            certificate_expiry: Gauge::default(),
+            identity_generation: Gauge::default(),
+            certificates_issued: Gauge::default(),
+            certificates_failed: Gauge::default(),
+            ready: Gauge::default(),
+        };
+        let r = &mut metrics.registry;
+        r.register("connections", "Connections accepted", metrics.connections.clone());
+        r.register("connections_open", "Connections open now", metrics.open_connections.clone());
+        r.register("refusals", "Connections and requests refused, by reason", metrics.refusals.clone());
+        r.register("requests", "HTTP requests answered, by class of status code", metrics.requests.clone());
+        r.register(
+            "connections_expired",
+            "Connections ended because the proof behind them ran out",
+            metrics.expired_connections.clone(),
+        );
+        r.register("exception_open", "Plaintext exceptions open now, by port", metrics.exceptions.clone());
+        r.register_with_unit(
+            "certificate_expiry",
+            "When the own certificate ends, since the Unix epoch",
+            Unit::Seconds,
+            metrics.certificate_expiry.clone(),
+        );
+        r.register(
+            "identity_generation",
+            "Generation of certificate and trust bundle in use",
+            metrics.identity_generation.clone(),
+        );
+        r.register(
+            "certificates_received",
+            "Certificates received since the start",
+            metrics.certificates_issued.clone(),
+        );
+        r.register(
+            "certificates_failed",
+            "Attempts to get a certificate that failed since the start",
+            metrics.certificates_failed.clone(),
+        );
+        r.register("ready", "1 when certified and renewal is not overdue", metrics.ready.clone());
+        metrics
+    }
+
+    /// Counts a connection that ended because the proof behind it did.
+    pub fn expired(&self, direction: Direction) {
+        self.expired_connections.get_or_create(&DirectionLabels { direction }).inc();
+    }
+
+    /// The text that a scrape gets (OpenMetrics).
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail; half a scrape would be no scrape.
+        if text::encode(&mut out, &self.registry).is_err() {
+            out.clear();
+        }
+        out
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The class of a status code, as a label.
+#[must_use]
+pub fn code_class(status: http::StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// Counts one open connection for as long as it lives.
+pub struct OpenConnection(Gauge);
+
+impl OpenConnection {
+    /// Counts it as accepted and as open.
+    #[must_use]
+    pub fn count(metrics: &Metrics, direction: Direction) -> Self {
+        let labels = DirectionLabels { direction };
+        metrics.connections.get_or_create(&labels).inc();
+        let gauge = metrics.open_connections.get_or_create_owned(&labels);
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
