@@ -15,6 +15,7 @@
 
 pub mod addr;
 pub mod authz;
+pub mod config;
 pub mod drain;
 pub mod intercept;
 pub mod lifetime;

@@ -1,0 +1,21 @@
+//! YAML to validated types: the bootstrap file and the policy. Every fault of a load is reported at once, with
+//! file, line, column and YAML path; nothing unknown is ignored.
+//!
+//! The only module that knows how policies are written. It imports authz and route, never the reverse.
+
+mod bootstrap;
+mod decode;
+mod files;
+mod policy;
+mod report;
+#[cfg(test)]
+mod tests;
+mod values;
+mod yaml;
+
+pub use bootstrap::{
+    Admin, Bootstrap, Ca, Direction, Interception, JoinToken, Limits, Listener, load_bootstrap,
+};
+pub use policy::{ExceptionPlans, Opening, Policy, PolicyScope, Warning, load_policy};
+pub use report::{Fault, Place, Report};
+pub use values::duration as parse_duration;

@@ -1,0 +1,150 @@
+//! What all resources share: apiVersion, kind and metadata.
+
+use std::collections::BTreeMap;
+
+use super::exceptions::{Annotated, read_plans};
+use crate::authz::RuleRef;
+use crate::config::decode::{Fields, Node};
+use crate::config::report::{Faults, Place, quoted};
+use crate::config::values::{dns_label, dns_name};
+
+/// Both groups are taken for every kind.
+const API_VERSIONS: [&str; 6] = [
+    "security.istio.io/v1alpha3",
+    "security.istio.io/v1beta1",
+    "security.istio.io/v1",
+    "networking.istio.io/v1alpha3",
+    "networking.istio.io/v1beta1",
+    "networking.istio.io/v1",
+];
+
+/// Kinds of Istio's that are known by name alone.
+const UNSUPPORTED_KINDS: [&str; 11] = [
+    "AuthorizationPolicy",
+    "EnvoyFilter",
+    "Gateway",
+    "ProxyConfig",
+    "RequestAuthentication",
+    "Sidecar",
+    "Telemetry",
+    "TrafficExtension",
+    "WasmPlugin",
+    "WorkloadEntry",
+    "WorkloadGroup",
+];
+
+/// What an API server adds to metadata; no part of the policy.
+const SERVER_METADATA: [&str; 10] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generation",
+    "labels",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "uid",
+];
+
+/// The kinds of resource that a policy is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    PeerAuthentication,
+    ServiceEntry,
+    DestinationRule,
+    VirtualService,
+}
+
+impl Kind {
+    const ALL: [(&'static str, Self); 4] = [
+        ("PeerAuthentication", Self::PeerAuthentication),
+        ("ServiceEntry", Self::ServiceEntry),
+        ("DestinationRule", Self::DestinationRule),
+        ("VirtualService", Self::VirtualService),
+    ];
+
+    fn may_have_exceptions(self) -> bool {
+        matches!(self, Self::PeerAuthentication | Self::DestinationRule)
+    }
+}
+
+/// Name, namespace and plans of one resource.
+pub(super) struct Meta {
+    pub(super) namespace: String,
+    pub(super) rule: RuleRef,
+    /// Plans of plaintext exceptions by port.
+    pub(super) plans: BTreeMap<u16, Annotated>,
+    pub(super) place: Place,
+}
+
+/// The kind, metadata and spec of a document. Without a known kind the spec is not looked at: nobody knows
+/// what belongs in it.
+pub(super) fn read<'a>(document: &Node<'a>, faults: &mut Faults) -> Option<(Kind, Meta, Fields<'a>)> {
+    let mut fields = document.fields(faults)?;
+    let version = fields.require("apiVersion", faults);
+    let kind = fields.require("kind", faults);
+    let metadata = fields.require("metadata", faults);
+    let spec = fields.take("spec");
+    fields.ignore(&["status"]);
+    let kind = kind.and_then(|kind| read_kind(&kind, faults));
+    if kind.is_some() || version.is_none() {
+        version.inspect(|version| check_version(version, faults));
+        fields.finish(&[], faults);
+    }
+    let (name, kind) = kind?;
+    let meta = metadata.and_then(|metadata| read_meta(&metadata, name, kind, faults));
+    let Some(spec) = spec else {
+        document.fault(faults, "spec is missing");
+        return None;
+    };
+    let spec = spec.fields(faults)?;
+    // The spec's own faults are worth finding even when the name is bad.
+    let meta = meta.unwrap_or_else(|| Meta {
+        namespace: String::new(),
+        rule: RuleRef::resource(name, "?", &document.place().short()),
+        plans: BTreeMap::new(),
+        place: document.place(),
+    });
+    Some((kind, meta, spec))
+}
+
+fn read_kind(node: &Node<'_>, faults: &mut Faults) -> Option<(&'static str, Kind)> {
+    let text = node.text(faults)?;
+    let known = Kind::ALL.into_iter().find(|(name, _)| *name == text);
+    if known.is_none() {
+        let kinds = Kind::ALL.map(|(name, _)| name).join(", ");
+        let message = if UNSUPPORTED_KINDS.contains(&text) {
+            format!("not supported: kind {text}; remove it, nothing is ignored silently (kinds: {kinds})")
+        } else {
+            format!("unknown kind {}; known kinds: {kinds}", quoted(text))
+        };
+        node.fault(faults, message);
+    }
+    known
+}
+
+fn check_version(node: &Node<'_>, faults: &mut Faults) {
+    if let Some(text) = node.text(faults)
+        && !API_VERSIONS.contains(&text)
+    {
+        node.fault(
+            faults,
+            format!("unknown apiVersion {}; known: {}", quoted(text), API_VERSIONS.join(", ")),
+        );
+    }
+}
+
+fn read_meta(node: &Node<'_>, kind_name: &str, kind: Kind, faults: &mut Faults) -> Option<Meta> {
+    let mut fields = node.fields(faults)?;
+    let name = fields.require("name", faults).and_then(|node| node.parsed(faults, dns_name));
+    let namespace = fields.require("namespace", faults).and_then(|node| node.parsed(faults, dns_label));
+    let annotations = fields.take("annotations");
+    fields.ignore(&SERVER_METADATA);
+    fields.finish(&[], faults);
+    let plans =
+        annotations.map(|node| read_plans(&node, kind.may_have_exceptions(), faults)).unwrap_or_default();
+    let (name, namespace) = (name?, namespace?);
+    let rule = RuleRef::resource(kind_name, &namespace, &name);
+    Some(Meta { rule, namespace, plans, place: node.place() })
+}
