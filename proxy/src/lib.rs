@@ -13,16 +13,25 @@
 //!
 //! Start with [`inbound`] and [`outbound`].
 
+pub mod access;
 pub mod addr;
+pub mod admin;
+pub mod app;
 pub mod authz;
 pub mod config;
 pub mod drain;
+pub mod inbound;
 pub mod intercept;
 pub mod lifetime;
 pub mod listen;
 pub mod metrics;
+pub mod outbound;
+pub mod pool;
+pub mod protocol;
+pub mod refusal;
 pub mod route;
 pub mod svid;
 pub mod sys;
 pub mod throttle;
 pub mod tls;
+pub mod upstream;
