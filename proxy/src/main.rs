@@ -1,2 +1,7 @@
-//! c
-fn main() {}
+//! The `portcullis` binary. Everything is in the library; see `portcullis --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portcullis::cli::main()
+}
