@@ -16,6 +16,8 @@ use crate::lifetime::Lifetime;
 
 /// Longest wait for a connection to be done with the exchange before.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long a draining connection still takes what was sent before the other side could know.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// Longest head of a request, in bytes; hyper answers 431 to one that is longer by more than its last read.
 const LONGEST_HEAD: usize = 64 * 1024;
 
@@ -49,7 +51,8 @@ where
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
         () = lifetime.draining() => None,
-        () = drain.begun() => None,
+        // Whoever has just connected has a request on its way, which a close at once would lose.
+        () = async { drain.begun().await; tokio::time::sleep(ON_ITS_WAY).await } => None,
     };
     let ended = match ended {
         Some(ended) => ended,
