@@ -151,8 +151,7 @@ impl Outbound {
     ) -> Result<(), Refusal> {
         let target = Target { destination: self.policy.route_tcp(&meant.destination)?, ..meant };
         let identity = self.valid_identity()?;
-        let (mut upstream, _slot) = self.pools.connect(&target, &identity).await?;
-        listen::close_in_order(stream.tcp());
+        let (mut upstream, _place) = self.pools.connect(&target, &identity).await?;
 
         let started = Instant::now();
         let ended = tcp::copy(&mut stream, &mut upstream.stream, &upstream.lifetime).await;

@@ -245,3 +245,27 @@ impl Refusal {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn another_endpoint_is_tried_after_silence_and_never_after_a_wrong_proof() {
+        let of = |source| Refusal::UpstreamIdentity {
+            destination: "api:8443".into(),
+            addr: SocketAddr::from(([10, 0, 0, 1], 8443)),
+            source: Box::new(source),
+        };
+        let silent = io::Error::from(io::ErrorKind::ConnectionReset);
+        for source in [NoMutualTls::Closed, NoMutualTls::Timeout(Duration::ZERO), NoMutualTls::Io(silent)] {
+            assert!(of(source).is_of_the_endpoint());
+        }
+        for source in [NoMutualTls::BadSignature, NoMutualTls::NotMutual, NoMutualTls::NotTls] {
+            assert!(!of(source).is_of_the_endpoint());
+        }
+        assert!(!Refusal::Undetected.is_of_the_endpoint());
+    }
+}

@@ -50,3 +50,52 @@ where
     }
     ended
 }
+
+#[cfg(test)]
+mod tests {
+    use portcullis_identity::ManualClock;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const START: Duration = Duration::from_secs(1_000);
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// Both ends of a connection on loopback.
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    /// What the client reads of an answer whose sender ends it by `end`.
+    async fn answer(end: impl FnOnce(TcpStream), life: &Lifetime) -> io::Result<Vec<u8>> {
+        let (mut client, mut client_leg) = connection().await;
+        let (mut server_leg, mut server) = connection().await;
+        let life = life.clone();
+        let copying = tokio::spawn(async move { copy(&mut client_leg, &mut server_leg, &life).await });
+        server.write_all(b"half").await.unwrap();
+        let mut read = vec![0; 4];
+        client.read_exact(&mut read).await?;
+        client.shutdown().await?;
+        end(server);
+        let rest = tokio::time::timeout(LIMIT, client.read_to_end(&mut read)).await.expect("an end in time");
+        drop(tokio::time::timeout(LIMIT, copying).await.expect("the copy to end").unwrap());
+        rest.map(|_| read)
+    }
+
+    #[tokio::test]
+    async fn what_was_cut_short_ends_in_a_reset_and_what_was_whole_does_not() {
+        let hand = ManualClock::at(START);
+        let unbounded = Lifetime::until(&hand.clock(), []);
+        assert_eq!(answer(drop, &unbounded).await.unwrap(), b"half", "control: an end in order");
+        let broken = answer(|server| listen::reset_on_close(&server), &unbounded).await.unwrap_err();
+        assert_eq!(broken.kind(), io::ErrorKind::ConnectionReset);
+
+        let over = Lifetime::until(&hand.clock(), [START]);
+        let expired = answer(std::mem::forget, &over).await.unwrap_err();
+        assert_eq!(expired.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
