@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | what |
 //! |---|---|---|
-//! | L0 | `addr`, `drain`, `lifetime`, `metrics`, `sys`, `throttle` | names, shutdown, the end of a connection, counters, bounds on logging, the only unsafe |
+//! | L0 | `addr`, `drain`, `latest`, `lifetime`, `metrics`, `sys`, `throttle` | names, shutdown, values replaced as a whole, the end of a connection, counters, bounds on logging, the only unsafe |
 //! | L1 | `listen`, `intercept`, `tls`, `svid` | accept; original destination; handshakes; the own identity |
 //! | L2 | `authz`, `route` | pure functions: may this peer in, and where does this request go |
 //! | L3 | `protocol`, `pool`, `upstream`, `refusal`, `access` | HTTP/1.1 and TCP; exact limits; dialling; why not |
@@ -24,6 +24,7 @@ pub mod demo;
 pub mod drain;
 pub mod inbound;
 pub mod intercept;
+pub mod latest;
 pub mod lifetime;
 pub mod listen;
 pub mod metrics;

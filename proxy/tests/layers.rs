@@ -5,7 +5,7 @@ use std::{fs, io};
 
 /// Top-level modules by layer, lowest first.
 const LAYERS: [&[&str]; 6] = [
-    &["addr", "drain", "lifetime", "metrics", "sys", "throttle"],
+    &["addr", "drain", "latest", "lifetime", "metrics", "sys", "throttle"],
     &["listen", "intercept", "tls", "svid"],
     &["authz", "route"],
     &["protocol", "pool", "upstream", "refusal", "access"],
