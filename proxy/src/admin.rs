@@ -13,16 +13,18 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use portcullis_identity::{Clock, TrustDomain};
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
 
-use crate::authz::{self, Caller, PortMode, RuleRef};
+use crate::authz::{self, Caller, ConnectionFacts, PortMode, RuleRef};
 use crate::drain::Drain;
 use crate::lifetime::Lifetime;
 use crate::listen::Accepted;
 use crate::metrics::{Direction, Metrics};
 use crate::protocol::http1;
 use crate::refusal::Refusal;
+use crate::status::{Refusals, Status};
 use crate::svid::IdentityWatch;
 use crate::tls;
 
@@ -62,6 +64,10 @@ pub struct Admin {
     pub port: u16,
     /// Brings gauges up to date before a scrape.
     pub refresh: Box<dyn Fn() + Send + Sync>,
+    /// All that `portcullis status` shows.
+    pub status: Box<dyn Fn() -> Status + Send + Sync>,
+    /// All that `portcullis verify failures` shows.
+    pub refusals: Box<dyn Fn() -> Refusals + Send + Sync>,
 }
 
 impl Admin {
@@ -93,8 +99,10 @@ impl Admin {
             }
         };
         let mode = PortMode::Strict { rule: RuleRef::built_in() };
-        match authz::authorize(&mode, Caller::Verified(&terminated.peer), &self.trust_domain) {
-            Ok(_permit) => {
+        let port = self.port;
+        let facts = ConnectionFacts { client, destination: ([0; 4], port).into(), port, sni: terminated.sni };
+        match authz::admit(&mode, Caller::Verified(&terminated.peer), facts, &self.trust_domain) {
+            Ok(_admitted) => {
                 let lifetime = Lifetime::until(&self.clock, [terminated.peer.not_after()]);
                 self.serve(terminated.stream, Scope::Metrics, lifetime).await;
             }
@@ -153,6 +161,8 @@ impl Admin {
                 page.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
                 page
             }
+            ("/status", Scope::Admin) => json(&(self.status)()),
+            ("/refusals", Scope::Admin) => json(&(self.refusals)()),
             _ => text(StatusCode::NOT_FOUND, "not here\n".into()),
         }
     }
@@ -166,6 +176,18 @@ impl Admin {
         } else {
             text(StatusCode::SERVICE_UNAVAILABLE, format!("{status}\n"))
         }
+    }
+}
+
+fn json(page: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string(page) {
+        Ok(body) => {
+            let mut response = text(StatusCode::OK, body + "\n");
+            let kind = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 

@@ -1,9 +1,8 @@
 //! One sidecar, put together from its validated configuration and run until it is told to stop.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portcullis_identity::Clock;
@@ -13,26 +12,27 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Scope};
-use crate::authz::InboundPolicy;
-use crate::config::{self, Bootstrap, Direction, Policy};
+use crate::config::{self, Bootstrap, Direction, Loaded};
 use crate::drain::{Drain, Drained};
 use crate::inbound::{self, Inbound};
 use crate::listen::{self, accept_loop};
-use crate::metrics::{self, ExceptionLabels, Metrics};
+use crate::metrics::Metrics;
 use crate::outbound::{self, Outbound};
-use crate::pool::Pools;
-use crate::route::{OutboundPolicy, UnknownDestination};
+use crate::route::UnknownDestination;
+use crate::status::Listener;
 use crate::svid::{self, AgentConfig, AgentError, IdentityWatch, TokenSource};
-use crate::upstream::Dialler;
 
+mod gauges;
+mod parts;
+mod policy;
+mod report;
 mod sockets;
 
+use policy::{PolicyInForce, put_in_force};
 use sockets::{Loopback, bind, bind_both, bind_unix};
 
 /// Connections at a time on each of the probe, metrics and admin ports.
 const SIDE_CONNECTIONS: usize = 64;
-/// How often pools are looked through for connections that should go.
-const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why a sidecar cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -70,21 +70,25 @@ impl From<AgentError> for AppError {
     }
 }
 
-/// Runs until `stop` resolves, then drains.
+/// Runs until `stop` resolves, then drains. The files of the policy are followed; see [`PolicySource`](config::PolicySource).
 ///
 /// # Errors
 /// [`AppError`]: before any connection is accepted, or when there can be no first certificate.
 pub async fn run(
     bootstrap: Bootstrap,
     join_token: Option<TokenSource>,
-    policy: Policy,
-    policy_clock: Clock,
+    policy: Loaded,
     stop: impl Future<Output = ()>,
 ) -> Result<Drained, AppError> {
     let clock = Clock::system();
     let (identity, agent) = svid::start(agent_config(&bootstrap, join_token), clock.clone())?;
+    let metrics = Arc::new(Metrics::new());
+    let (policy, watch) = policy.follow();
+    let policy_clock = watch.clock().clone();
+    let (reloader, policy) = put_in_force(policy, watch.paths(), Arc::clone(&metrics), clock.clone());
     let sidecar = Sidecar {
-        metrics: Arc::new(Metrics::new()),
+        metrics,
+        listeners: Arc::default(),
         inbound_drain: Drain::new(),
         drain: Drain::new(),
         bootstrap,
@@ -96,6 +100,7 @@ pub async fn run(
     // The agent is no task of the drain: certificates are renewed while connections finish.
     let mut agent = tokio::spawn(agent);
     sidecar.listen()?;
+    sidecar.drain.spawn(reloader.run(watch, sidecar.drain.clone()));
     sidecar.announce();
     tokio::select! {
         () = stop => {}
@@ -124,12 +129,14 @@ fn agent_config(bootstrap: &Bootstrap, join_token: Option<TokenSource>) -> Agent
 
 struct Sidecar {
     bootstrap: Bootstrap,
-    policy: Policy,
+    policy: PolicyInForce,
     clock: Clock,
     /// The clock that exceptions expire by; ahead of the other when asked for.
     policy_clock: Clock,
     identity: IdentityWatch,
     metrics: Arc<Metrics>,
+    /// Every socket that listens, for `status`.
+    listeners: Arc<Mutex<Vec<Listener>>>,
     /// Of connections to the app: they end first, while the app may still need others to finish its work.
     inbound_drain: Drain,
     /// Of everything else.
@@ -138,8 +145,9 @@ struct Sidecar {
 
 impl Sidecar {
     fn listen(&self) -> Result<(), AppError> {
-        self.listen_data_path()?;
-        self.listen_side_ports()
+        let outbound = self.outbound();
+        self.listen_data_path(&outbound)?;
+        self.listen_side_ports(&self.admin(&outbound))
     }
 
     /// Ends connections to the app, then those from it, within the drain deadline altogether.
@@ -161,18 +169,20 @@ impl Sidecar {
         inbound.and(rest)
     }
 
-    fn listen_data_path(&self) -> Result<(), AppError> {
-        let (inbound, outbound) = (self.inbound(), self.outbound());
+    fn listen_data_path(&self, outbound: &Arc<Outbound>) -> Result<(), AppError> {
+        let inbound = self.inbound();
         if let Some(ports) = &self.bootstrap.interception {
             let own_ports: Arc<[u16]> = Arc::new([ports.inbound, ports.outbound]);
             for listener in bind_both("inbound", ports.inbound, Loopback::No)? {
                 let entry = inbound::Entry::Intercepted { own_ports: Arc::clone(&own_ports) };
+                self.listening(&listener, "inbound", "every port of the app, by interception");
                 self.serve_inbound(listener, &inbound, entry);
             }
             // Redirected packets of the app arrive on loopback: nobody else may come in here.
             for listener in bind_both("outbound", ports.outbound, Loopback::Only)? {
                 let entry = outbound::Entry::Intercepted { own_ports: Arc::clone(&own_ports) };
-                self.serve_outbound(listener, &outbound, entry);
+                self.listening(&listener, "outbound", "whatever the app calls, by interception");
+                self.serve_outbound(listener, outbound, entry);
             }
         }
         for listener in &self.bootstrap.listeners {
@@ -180,19 +190,32 @@ impl Sidecar {
             match &listener.direction {
                 Direction::Inbound { port, app } => {
                     let entry = inbound::Entry::Explicit { port: *port, app: *app };
-                    self.serve_inbound(bind("explicit inbound", addr)?, &inbound, entry);
+                    let listener = bind("explicit inbound", addr)?;
+                    self.listening(&listener, "inbound", &format!("port {port}, the app at {app}"));
+                    self.serve_inbound(listener, &inbound, entry);
                 }
                 Direction::Outbound { host, port } => {
-                    let destination = self.policy.outbound.destination_by_host(host, *port);
-                    let destination =
-                        destination.map_err(|source| AppError::Listener { bind: addr, source })?;
-                    let destination = Arc::clone(destination);
-                    let entry = outbound::Entry::Explicit { destination };
-                    self.serve_outbound(bind("explicit outbound", addr)?, &outbound, entry);
+                    // A mistake at the start; once a reload has taken the service away, each connection is refused.
+                    let known = self.policy.outbound.load().destination_by_host(host, *port).map(drop);
+                    known.map_err(|source| AppError::Listener { bind: addr, source })?;
+                    let entry = outbound::Entry::Explicit { host: host.as_str().into(), port: *port };
+                    let listener = bind("explicit outbound", addr)?;
+                    self.listening(&listener, "outbound", &format!("{host}:{port}"));
+                    self.serve_outbound(listener, outbound, entry);
                 }
             }
         }
         Ok(())
+    }
+
+    fn listening(&self, listener: &TcpListener, direction: &str, purpose: &str) {
+        let address = listener.local_addr().map_or_else(|error| error.to_string(), |addr| addr.to_string());
+        self.listed(address, direction, purpose);
+    }
+
+    fn listed(&self, address: String, direction: &str, purpose: &str) {
+        let listener = Listener { address, direction: direction.to_owned(), purpose: purpose.to_owned() };
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
     fn serve_inbound(&self, listener: TcpListener, inbound: &Arc<Inbound>, entry: inbound::Entry) {
@@ -209,82 +232,48 @@ impl Sidecar {
         });
     }
 
-    fn listen_side_ports(&self) -> Result<(), AppError> {
-        let admin = self.admin();
-        let permits = || Arc::new(Semaphore::new(SIDE_CONNECTIONS));
-        let probes = Arc::clone(&admin);
-        accept(bind("probes", self.bootstrap.probes)?, permits(), &self.drain, move |accepted| {
-            Arc::clone(&probes).serve_plaintext(accepted, Scope::Probes)
-        });
-        let metrics = Arc::clone(&admin);
-        accept(bind("metrics", self.bootstrap.metrics)?, permits(), &self.drain, move |accepted| {
-            Arc::clone(&metrics).serve_metrics(accepted)
-        });
+    fn listen_side_ports(&self, admin: &Arc<Admin>) -> Result<(), AppError> {
+        let probes = self.bind_own("probes", self.bootstrap.probes)?;
+        self.serve_pages(probes, admin, |admin, accepted| admin.serve_plaintext(accepted, Scope::Probes));
+        let metrics = self.bind_own("metrics", self.bootstrap.metrics)?;
+        self.serve_pages(metrics, admin, Admin::serve_metrics);
         match &self.bootstrap.admin {
             config::Admin::Tcp(addr) => {
-                accept(bind("admin", *addr)?, permits(), &self.drain, move |accepted| {
-                    Arc::clone(&admin).serve_plaintext(accepted, Scope::Admin)
-                })
+                let listener = self.bind_own("admin", *addr)?;
+                self.serve_pages(listener, admin, |admin, accepted| {
+                    admin.serve_plaintext(accepted, Scope::Admin)
+                });
             }
             config::Admin::Unix(path) => {
                 let (listener, guard) = bind_unix(path.clone())?;
-                self.drain.spawn(admin.accept_unix(listener, guard));
+                self.listed(format!("unix:{}", path.display()), "own", "admin");
+                self.drain.spawn(Arc::clone(admin).accept_unix(listener, guard));
             }
         }
         Ok(())
     }
 
+    fn bind_own(&self, what: &'static str, addr: SocketAddr) -> Result<TcpListener, AppError> {
+        let listener = bind(what, addr)?;
+        self.listening(&listener, "own", what);
+        Ok(listener)
+    }
+
+    fn serve_pages<F>(
+        &self,
+        listener: TcpListener,
+        admin: &Arc<Admin>,
+        serve: impl Fn(Arc<Admin>, listen::Accepted) -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (admin, permits) = (Arc::clone(admin), Arc::new(Semaphore::new(SIDE_CONNECTIONS)));
+        accept(listener, permits, &self.drain, move |accepted| serve(Arc::clone(&admin), accepted));
+    }
+
     /// Each listener has its own, so that a flood on one leaves room on the others.
     fn permits(&self) -> Arc<Semaphore> {
         Arc::new(Semaphore::new(self.bootstrap.limits.connections))
-    }
-
-    fn inbound(&self) -> Arc<Inbound> {
-        Arc::new(Inbound {
-            identity: self.identity.clone(),
-            policy: Arc::clone(&self.policy.inbound),
-            own: self.bootstrap.workload.id().clone(),
-            clock: self.clock.clone(),
-            policy_clock: self.policy_clock.clone(),
-            metrics: Arc::clone(&self.metrics),
-            drain: self.inbound_drain.clone(),
-            handshake: self.bootstrap.limits.handshake_timeout,
-        })
-    }
-
-    fn outbound(&self) -> Arc<Outbound> {
-        let dialler = Dialler { policy_clock: self.policy_clock.clone() };
-        let pools = Pools::new(dialler, Arc::clone(&self.metrics), self.drain.clone());
-        self.every(SWEEP, {
-            let (pools, identity) = (pools.clone(), self.identity.clone());
-            move || pools.sweep(identity.current().map_or(0, |identity| identity.generation()))
-        });
-        Arc::new(Outbound {
-            identity: self.identity.clone(),
-            policy: Arc::clone(&self.policy.outbound),
-            pools,
-            clock: self.clock.clone(),
-            metrics: Arc::clone(&self.metrics),
-            drain: self.drain.clone(),
-            detection: self.bootstrap.limits.detection_timeout,
-        })
-    }
-
-    fn admin(&self) -> Arc<Admin> {
-        let (metrics, identity) = (Arc::clone(&self.metrics), self.identity.clone());
-        let (inbound, outbound) = (Arc::clone(&self.policy.inbound), Arc::clone(&self.policy.outbound));
-        let clock = self.policy_clock.clone();
-        Arc::new(Admin {
-            identity: self.identity.clone(),
-            metrics: Arc::clone(&self.metrics),
-            trust_domain: self.bootstrap.workload.id().trust_domain().clone(),
-            clock: self.clock.clone(),
-            drain: self.drain.clone(),
-            leaving: self.inbound_drain.clone(),
-            handshake: self.bootstrap.limits.handshake_timeout,
-            port: self.bootstrap.metrics.port(),
-            refresh: Box::new(move || refresh(&metrics, &identity, (&inbound, &outbound), &clock)),
-        })
     }
 
     /// Says `ready` once certified.
@@ -315,37 +304,6 @@ impl Sidecar {
                 }
             }
         });
-    }
-}
-
-fn refresh(
-    metrics: &Metrics,
-    identity: &IdentityWatch,
-    (inbound, outbound): (&InboundPolicy, &OutboundPolicy),
-    policy_clock: &Clock,
-) {
-    let counts = identity.counts();
-    metrics.certificates_issued.set(i64::try_from(counts.issued).unwrap_or(i64::MAX));
-    metrics.certificates_failed.set(i64::try_from(counts.failed).unwrap_or(i64::MAX));
-    metrics.ready.set(i64::from(identity.status().is_ready()));
-    if let Some(current) = identity.current() {
-        metrics.identity_generation.set(i64::try_from(current.generation()).unwrap_or(i64::MAX));
-        let not_after = u32::try_from(current.svid().facts().not_after).unwrap_or(u32::MAX);
-        metrics.certificate_expiry.set(f64::from(not_after));
-    }
-    let now = policy_clock.now();
-    let mut open: BTreeMap<(metrics::Direction, u16, bool), i64> = BTreeMap::new();
-    for exception in inbound.exceptions() {
-        let key = (metrics::Direction::inbound, exception.port, exception.is_justified());
-        *open.entry(key).or_default() += i64::from(inbound.mode(exception.port, now).is_plaintext());
-    }
-    for exception in outbound.destinations().filter_map(|destination| destination.exception()) {
-        let key = (metrics::Direction::outbound, exception.port, exception.is_justified());
-        *open.entry(key).or_default() += i64::from(exception.is_open(now));
-    }
-    for ((direction, port, justified), count) in open {
-        let justified = if justified { "true" } else { "false" };
-        metrics.exceptions.get_or_create(&ExceptionLabels { direction, port, justified }).set(count);
     }
 }
 

@@ -1,46 +1,57 @@
 //! A connection towards the app, from accept to end.
 //!
 //! ```text
-//! Accepted -> Intercepted -> Terminated { peer } -> Permit -> Detected -> bytes to the app
+//! Accepted -> Intercepted -> Terminated { peer } -> Admitted -> Detected -> Permit -> bytes to the app
 //! ```
 //!
-//! Each step takes what the one before proved, so none can be left out. Read [`Inbound::carry`] from top to
-//! bottom: it is the whole story.
+//! Each step takes what the one before proved, so none can be left out: the app is dialled with a [`Permit`] alone,
+//! for the whole connection when it carries bytes, for each request when it carries HTTP. Read [`Inbound::carry`]
+//! and then [`Session::carry`] from top to bottom: they are the whole story. What a new policy ends is told in
+//! [`standing`].
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use portcullis_identity::{Clock, SpiffeId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::access::{self, Ends};
 use crate::addr::ClientAddr;
-use crate::authz::{self, Caller, InboundPolicy, Permit, PortMode, RuleRef};
+use crate::authz::{self, Admitted, Caller, ConnectionFacts, InboundPolicy, Permit, PortMode, RuleRef};
 use crate::drain::Drain;
 use crate::intercept;
+use crate::latest::Latest;
 use crate::lifetime::Lifetime;
 use crate::listen::{self, Accepted, OverTcp};
 use crate::metrics::{Direction, Metrics, OpenConnection};
 use crate::protocol::detect::{Prefixed, Protocol};
-use crate::protocol::{headers, http1, tcp};
+use crate::protocol::{http, tcp};
 use crate::refusal::{Refusal, Spoke};
+use crate::route::{AppProtocol, HttpVersion};
 use crate::svid::{Identity, IdentityWatch};
 use crate::tls::{self, Alpn, FirstBytes};
 use crate::upstream::{self, AppAddr};
 
+mod app_body;
 mod app_link;
+mod record;
+mod requests;
+mod standing;
+#[cfg(test)]
+mod tests;
+mod undeclared;
 
 use app_link::AppLink;
+use requests::Requests;
+use standing::UnderWay;
 
 /// How long a peer may leave a connection idle between requests; longer than a caller's pool keeps one.
 const IDLE: Duration = Duration::from_secs(300);
@@ -52,7 +63,7 @@ pub struct Inbound {
     /// The own certificate and trust bundles.
     pub identity: IdentityWatch,
     /// Which ports are STRICT.
-    pub policy: Arc<InboundPolicy>,
+    pub policy: Latest<InboundPolicy>,
     /// The own identity, as the app is told.
     pub own: SpiffeId,
     /// The time that proofs are measured against.
@@ -90,6 +101,8 @@ struct Intercepted {
     client: ClientAddr,
     port: u16,
     app: AppAddr,
+    /// The policy as it was when the connection came, to notice what replaces it.
+    policy: Latest<InboundPolicy>,
 }
 
 impl Inbound {
@@ -110,16 +123,16 @@ impl Inbound {
         client: ClientAddr,
         entry: Entry,
     ) -> Result<(), Refusal> {
-        let connection = intercepted(stream, client, &entry)?;
-        match self.policy.mode(connection.port, self.policy_clock.now()) {
+        let connection = intercepted(stream, client, &entry, self.policy.seen())?;
+        match connection.policy.load().mode(connection.port, self.policy_clock.now()) {
             PortMode::Strict { rule } => self.carry_strict(connection, rule).await,
             mode @ PortMode::Plaintext { .. } => self.carry_plaintext(connection, &mode).await,
         }
     }
 
-    /// The rule: mutual TLS, a permitted peer, and an end with the peer's certificate.
+    /// The rule: mutual TLS, an admitted peer, and an end with the peer's certificate.
     async fn carry_strict(self: &Arc<Self>, connection: Intercepted, rule: RuleRef) -> Result<(), Refusal> {
-        let Intercepted { stream, client, port, app } = connection;
+        let Intercepted { stream, client, port, app, policy } = connection;
         require_tls(&stream, port, &rule, self.handshake).await?;
         listen::close_in_order(&stream);
 
@@ -131,18 +144,13 @@ impl Inbound {
         };
 
         let mode = PortMode::Strict { rule };
-        let permit = authz::authorize(&mode, Caller::Verified(&terminated.peer), self.own.trust_domain())?;
+        let facts = ConnectionFacts { client, destination: app.get(), port, sni: terminated.sni };
+        let caller = Caller::Verified(&terminated.peer);
+        let admitted = authz::admit(&mode, caller, facts, self.own.trust_domain())?;
         let lifetime = Lifetime::until(&self.clock, [terminated.peer.not_after()]);
-
-        let stream = Prefixed::new(terminated.stream);
-        match terminated.alpn {
-            Alpn::Http1 => {
-                let app = AppLink::new(app, None, self.drain.clone());
-                self.carry_http(stream, app, permit, client, lifetime).await;
-                Ok(())
-            }
-            Alpn::None => self.carry_undeclared(stream, app, permit, client, lifetime).await,
-        }
+        let session = Session::new(self, policy, admitted, app, lifetime);
+        // What follows is large, and lives long after the handshake.
+        Box::pin(session.carry(Prefixed::new(terminated.stream), terminated.alpn)).await
     }
 
     /// The exception: plaintext on a port that policy opens, for as long as its plan lasts.
@@ -151,93 +159,207 @@ impl Inbound {
         connection: Intercepted,
         mode: &PortMode,
     ) -> Result<(), Refusal> {
-        let Intercepted { stream, client, app, .. } = connection;
-        let permit = authz::authorize(mode, Caller::Plaintext, self.own.trust_domain())?;
+        let Intercepted { stream, client, app, port, policy } = connection;
+        let facts = ConnectionFacts { client, destination: app.get(), port, sni: None };
+        let admitted = authz::admit(mode, Caller::Plaintext, facts, self.own.trust_domain())?;
         let lifetime = Lifetime::until(&self.policy_clock, mode.ends());
-        listen::close_in_order(&stream);
-        self.carry_undeclared(Prefixed::new(stream), app, permit, client, lifetime).await
-    }
-
-    /// Whoever speaks first tells the protocol: an app that does is no HTTP server, a client may be an HTTP client.
-    async fn carry_undeclared<IO>(
-        self: &Arc<Self>,
-        mut stream: Prefixed<IO>,
-        app: AppAddr,
-        permit: Permit,
-        client: ClientAddr,
-        lifetime: Lifetime,
-    ) -> Result<(), Refusal>
-    where
-        IO: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
-    {
-        let mut app_stream = upstream::connect_app(&permit, app).await?;
-        let protocol = tokio::select! {
-            protocol = stream.detect() => match protocol {
-                Ok(protocol) => protocol,
-                // It will say nothing, and may still be there to listen.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Protocol::Tcp,
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Refusal::Undetected),
-                Err(_) => return Ok(()), // the client is gone
-            },
-            _ = app_stream.readable() => Protocol::Tcp,
-            () = tokio::time::sleep(idle(&permit)) => return Err(Refusal::Undetected),
-            () = lifetime.over() => return Ok(()),
-        };
-        match protocol {
-            Protocol::Http => {
-                let app = AppLink::new(app, Some(app_stream), self.drain.clone());
-                self.carry_http(stream, app, permit, client, lifetime).await;
-            }
-            Protocol::Tcp => {
-                let started = Instant::now();
-                let ended = tcp::copy(&mut stream, &mut app_stream, &lifetime).await;
-                if matches!(ended, tcp::Ended::Expired) {
-                    self.metrics.expired(Direction::inbound);
-                }
-                let destination = app.get().to_string();
-                access::stream(self.ends(client, &permit, &destination), &ended, started);
-            }
-        }
-        Ok(())
-    }
-
-    async fn carry_http<IO>(
-        self: &Arc<Self>,
-        stream: Prefixed<IO>,
-        app: AppLink,
-        permit: Permit,
-        client: ClientAddr,
-        lifetime: Lifetime,
-    ) where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let idle = idle(&permit);
-        let requests = Arc::new(Requests { inbound: Arc::clone(self), permit, app, client });
-        let service = service_fn(move |request| {
-            let requests = Arc::clone(&requests);
-            async move { Ok::<_, Infallible>(requests.answer(request).await) }
-        });
-        match http1::serve(stream, service, idle, &lifetime, &self.drain).await {
-            http1::Ended::Closed => {}
-            http1::Ended::Broken(error) if error.is_parse() => {
-                Refusal::Unreadable(error).report(&self.metrics, Direction::inbound, client);
-            }
-            http1::Ended::Broken(error) => tracing::debug!(%client, %error, "the connection broke"),
-            http1::Ended::Expired => self.metrics.expired(Direction::inbound),
-        }
+        let session = Session::new(self, policy, admitted, app, lifetime);
+        Box::pin(session.carry(Prefixed::new(stream), Alpn::None)).await
     }
 
     fn valid_identity(&self) -> Result<Arc<Identity>, Refusal> {
         self.identity.valid().map_err(|why| Refusal::Uncertified(why.to_string()))
     }
+}
 
-    fn ends<'a>(&self, client: ClientAddr, permit: &'a Permit, destination: &'a str) -> Ends<'a> {
-        Ends { direction: Direction::inbound, client, peer: permit.peer(), destination }
+/// A connection whose caller may speak to the sidecar; to the app only with a permit.
+struct Session {
+    inbound: Arc<Inbound>,
+    /// As in [`Intercepted`].
+    policy: Latest<InboundPolicy>,
+    admitted: Admitted,
+    app: AppAddr,
+    lifetime: Lifetime,
+    /// Requests and upgraded streams, to be judged again when the policy changes.
+    under_way: UnderWay,
+    /// What requests have turned the connection into.
+    tunnels: TaskTracker,
+    revoked: AtomicBool,
+}
+
+impl Session {
+    fn new(
+        inbound: &Arc<Inbound>,
+        policy: Latest<InboundPolicy>,
+        admitted: Admitted,
+        app: AppAddr,
+        lifetime: Lifetime,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            inbound: Arc::clone(inbound),
+            policy,
+            admitted,
+            app,
+            lifetime,
+            under_way: UnderWay::default(),
+            tunnels: TaskTracker::new(),
+            revoked: AtomicBool::new(false),
+        })
+    }
+
+    /// By what the port is declared for, and else by the first bytes.
+    async fn carry<IO>(self: &Arc<Self>, mut stream: Prefixed<IO>, alpn: Alpn) -> Result<(), Refusal>
+    where
+        IO: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
+    {
+        // A caller without a permit for bytes has them reset; one that speaks HTTP is told why.
+        listen::reset_on_close(stream.tcp());
+        let declared = self.inbound.policy.load().protocol(self.admitted.facts().port);
+        let spoken = match alpn {
+            Alpn::Http1 => Some(HttpVersion::Http1),
+            Alpn::Http2 => Some(HttpVersion::Http2),
+            Alpn::None => None,
+        };
+        match (declared, spoken) {
+            (AppProtocol::Tcp, Some(_)) => Err(self.wrong_protocol("opaque TCP", "HTTP, as ALPN says")),
+            (AppProtocol::Tcp, None) => {
+                let permit = self.stream_permit()?;
+                let app_stream = upstream::connect_app(&permit, self.app).await?;
+                self.carry_bytes(stream, app_stream, &permit).await
+            }
+            (_, Some(version)) => {
+                self.carry_http(stream, version, declared, None).await;
+                Ok(())
+            }
+            (AppProtocol::Http | AppProtocol::Http2 | AppProtocol::HttpProxy, None) => {
+                match self.detect(&mut stream).await? {
+                    Some(Protocol::Http(version)) => self.carry_http(stream, version, declared, None).await,
+                    Some(Protocol::Tcp) if !stream.is_silent() => {
+                        return Err(self.wrong_protocol("HTTP", "something else"));
+                    }
+                    // Whoever connects and leaves, as probes do, has done nothing wrong.
+                    Some(Protocol::Tcp) | None => {}
+                }
+                Ok(())
+            }
+            (AppProtocol::Undeclared, None) => self.carry_undeclared(stream).await,
+        }
+    }
+
+    /// What the client speaks; `None` when it is gone, or its time is over.
+    async fn detect<IO>(&self, stream: &mut Prefixed<IO>) -> Result<Option<Protocol>, Refusal>
+    where
+        IO: AsyncRead + Unpin,
+    {
+        tokio::select! {
+            detected = stream.detect() => match detected {
+                Ok(protocol) => Ok(Some(protocol)),
+                // It will say nothing, and may still be there to listen.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Some(Protocol::Tcp)),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Refusal::Undetected),
+                Err(_) => Ok(None),
+            },
+            () = tokio::time::sleep(self.idle()) => Err(Refusal::Undetected),
+            () = self.lifetime.over() => Ok(None),
+            denial = self.stream_barred() => Err(Refusal::Revoked(denial)),
+        }
+    }
+
+    async fn carry_bytes<IO>(
+        &self,
+        mut stream: Prefixed<IO>,
+        mut app_stream: TcpStream,
+        permit: &Permit,
+    ) -> Result<(), Refusal>
+    where
+        IO: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
+    {
+        let (started, destination) = (Instant::now(), self.app.get().to_string());
+        let ended = tokio::select! {
+            ended = tcp::copy(&mut stream, &mut app_stream, &self.lifetime) => ended,
+            // Both sockets end in a reset, as the copy leaves them until both directions have ended.
+            denial = self.stream_revoked() => {
+                access::cut_stream(self.ends(permit, &destination), "no longer permitted", started);
+                return Err(Refusal::Revoked(denial));
+            }
+        };
+        if matches!(ended, tcp::Ended::Expired) {
+            self.count_expired();
+        }
+        access::stream(self.ends(permit, &destination), &ended, started);
+        Ok(())
+    }
+
+    /// Request by request, each with its own permit. `dialled` is used first, if there is one.
+    async fn carry_http<IO>(
+        self: &Arc<Self>,
+        stream: Prefixed<IO>,
+        version: HttpVersion,
+        declared: AppProtocol,
+        dialled: Option<TcpStream>,
+    ) where
+        IO: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
+    {
+        listen::close_in_order(stream.tcp());
+        let app = AppLink::new(self.app, dialled, self.inbound.drain.clone());
+        let requests = Arc::new(Requests::new(self, app, declared, version));
+        let service = service_fn(move |request| {
+            let requests = Arc::clone(&requests);
+            async move { Ok::<_, Infallible>(requests.answer(request).await) }
+        });
+        let serving = async {
+            let drain = &self.inbound.drain;
+            let ended = http::serve(stream, version, service, self.idle(), &self.lifetime, drain).await;
+            self.tunnels.close();
+            self.tunnels.wait().await;
+            ended
+        };
+        let ended = tokio::select! {
+            ended = serving => ended,
+            never = self.judge_requests() => match never {},
+        };
+        let client = self.admitted.facts().client;
+        match ended {
+            http::Ended::Closed => {}
+            http::Ended::Broken(error) if error.is_parse() => self.report(&Refusal::Unreadable(error)),
+            http::Ended::Broken(error) => tracing::debug!(%client, %error, "the connection broke"),
+            http::Ended::Expired => self.count_expired(),
+        }
+    }
+
+    fn idle(&self) -> Duration {
+        if self.admitted.peer().is_some() { IDLE } else { IDLE_UNPROVEN }
+    }
+
+    fn wrong_protocol(&self, wanted: &'static str, spoke: &'static str) -> Refusal {
+        Refusal::WrongProtocol { port: self.admitted.facts().port, wanted, spoke }
+    }
+
+    /// What a policy has ended is reported as that, and not as expired.
+    fn count_expired(&self) {
+        if !self.revoked.load(Ordering::Relaxed) {
+            self.inbound.metrics.expired(Direction::inbound);
+        }
+    }
+
+    fn report(&self, refusal: &Refusal) {
+        refusal.report(&self.inbound.metrics, Direction::inbound, self.admitted.facts().client);
+    }
+
+    fn ends<'a>(&self, permit: &'a Permit, destination: &'a str) -> Ends<'a> {
+        let client = self.admitted.facts().client;
+        let audits = permit.audits();
+        Ends { direction: Direction::inbound, client, peer: permit.peer(), destination, audits }
     }
 }
 
 /// Where the connection was meant to go.
-fn intercepted(stream: TcpStream, client: ClientAddr, entry: &Entry) -> Result<Intercepted, Refusal> {
+fn intercepted(
+    stream: TcpStream,
+    client: ClientAddr,
+    entry: &Entry,
+    policy: Latest<InboundPolicy>,
+) -> Result<Intercepted, Refusal> {
     let (port, app) = match entry {
         Entry::Intercepted { own_ports } => {
             let destination = intercept::original_dst(&stream, own_ports)?.get();
@@ -245,11 +367,7 @@ fn intercepted(stream: TcpStream, client: ClientAddr, entry: &Entry) -> Result<I
         }
         Entry::Explicit { port, app } => (*port, AppAddr::explicit(*app)),
     };
-    Ok(Intercepted { stream, client, port, app })
-}
-
-fn idle(permit: &Permit) -> Duration {
-    if permit.peer().is_some() { IDLE } else { IDLE_UNPROVEN }
+    Ok(Intercepted { stream, client, port, app, policy })
 }
 
 /// Looks at the first bytes, so that a plaintext client can be named for what it spoke.
@@ -267,40 +385,4 @@ async fn require_tls(
         Ok(FirstBytes::Closed) | Err(_) => Spoke::Left,
     };
     Err(Refusal::Plaintext { spoke, port, rule: rule.clone() })
-}
-
-/// The requests of one connection.
-struct Requests {
-    inbound: Arc<Inbound>,
-    permit: Permit,
-    app: AppLink,
-    client: ClientAddr,
-}
-
-impl Requests {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Either<Incoming, Full<Bytes>>> {
-        let started = Instant::now();
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let response = match self.forward(request).await {
-            Ok(response) => response.map(Either::Left),
-            Err(refusal) => {
-                refusal.report(&self.inbound.metrics, Direction::inbound, self.client);
-                refusal.response().map(Either::Right)
-            }
-        };
-        let destination = self.app.to_string();
-        let ends = self.inbound.ends(self.client, &self.permit, &destination);
-        access::request(&self.inbound.metrics, ends, &method, &path, response.status(), started);
-        response
-    }
-
-    async fn forward(&self, mut request: Request<Incoming>) -> Result<Response<Incoming>, Refusal> {
-        headers::prepare_request(&mut request)?;
-        if let Some(peer) = self.permit.peer() {
-            headers::set_identity(request.headers_mut(), &self.inbound.own, peer);
-        }
-        let mut response = self.app.send(&self.permit, request).await?;
-        headers::strip_hop_by_hop(response.headers_mut());
-        Ok(response)
-    }
 }

@@ -7,9 +7,9 @@
 //! | L0 | `addr`, `drain`, `latest`, `lifetime`, `metrics`, `sys`, `throttle` | names, shutdown, values replaced as a whole, the end of a connection, counters, bounds on logging, the only unsafe |
 //! | L1 | `listen`, `intercept`, `tls`, `svid` | accept; original destination; handshakes; the own identity |
 //! | L2 | `authz`, `route` | pure functions: may this peer in, and where does this request go |
-//! | L3 | `protocol`, `pool`, `upstream`, `refusal`, `access` | HTTP/1.1 and TCP; exact limits; dialling; why not |
+//! | L3 | `protocol`, `pool`, `upstream`, `refusal`, `access` | HTTP/1.1, HTTP/2, upgrades and TCP; exact limits; dialling; why not, and the log |
 //! | L4 | `inbound`, `outbound` | one file each tells a connection's whole story |
-//! | L5 | `config`, `admin`, `app`, `cli`, `demo` | files to validated types, and the binary |
+//! | L5 | `config`, `status`, `verify`, `admin`, `app`, `cli`, `demo` | files to validated types, what is told of them, checks from outside, and the binary |
 //!
 //! Start with [`inbound`] and [`outbound`].
 
@@ -33,8 +33,10 @@ pub mod pool;
 pub mod protocol;
 pub mod refusal;
 pub mod route;
+pub mod status;
 pub mod svid;
 pub mod sys;
 pub mod throttle;
 pub mod tls;
 pub mod upstream;
+pub mod verify;

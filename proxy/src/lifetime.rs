@@ -1,8 +1,9 @@
-//! How long a connection may live: no longer than the proof behind it.
+//! How long a connection may live: no longer than the proof behind it, and less when a new policy ends it.
 
 use std::time::Duration;
 
 use portcullis_identity::Clock;
+use tokio_util::sync::CancellationToken;
 
 /// Longest time between the request to finish and the cut.
 const LONGEST_MARGIN: Duration = Duration::from_secs(5);
@@ -15,6 +16,8 @@ pub struct Lifetime {
     clock: Clock,
     drain_at: Duration,
     cut_at: Duration,
+    drained: CancellationToken,
+    cut: CancellationToken,
 }
 
 impl Lifetime {
@@ -24,29 +27,64 @@ impl Lifetime {
     pub fn until(clock: &Clock, ends: impl IntoIterator<Item = Duration>) -> Self {
         let cut_at = ends.into_iter().min().unwrap_or(Duration::MAX);
         let margin = (cut_at.saturating_sub(clock.now()) / 10).min(LONGEST_MARGIN);
-        Self { clock: clock.clone(), drain_at: cut_at.saturating_sub(margin), cut_at }
+        Self {
+            clock: clock.clone(),
+            drain_at: cut_at.saturating_sub(margin),
+            cut_at,
+            drained: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        }
+    }
+
+    /// The span of something that lives on the connection, ends with it at the latest, and may be cut by itself.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { drained: self.drained.child_token(), cut: self.cut.child_token(), ..self.clone() }
+    }
+
+    /// Begins the drain now, whatever the proof says; for every clone.
+    pub fn drain(&self) {
+        self.drained.cancel();
+    }
+
+    /// Ends it now, whatever the proof says; for every clone.
+    pub fn cut(&self) {
+        self.drained.cancel();
+        self.cut.cancel();
+    }
+
+    /// Whether it would go on after `end` (since the epoch).
+    #[must_use]
+    pub fn outlives(&self, end: Duration) -> bool {
+        self.cut_at > end
     }
 
     /// Whether nothing new should be begun on the connection.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.clock.now() >= self.drain_at
+        self.drained.is_cancelled() || self.clock.now() >= self.drain_at
     }
 
     /// Whether the proof has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.clock.now() >= self.cut_at
+        self.cut.is_cancelled() || self.clock.now() >= self.cut_at
     }
 
     /// Resolves when nothing new should be begun.
     pub async fn draining(&self) {
-        self.reached(self.drain_at).await;
+        tokio::select! {
+            () = self.drained.cancelled() => {}
+            () = self.reached(self.drain_at) => {}
+        }
     }
 
     /// Resolves when the proof has ended.
     pub async fn over(&self) {
-        self.reached(self.cut_at).await;
+        tokio::select! {
+            () = self.cut.cancelled() => {}
+            () = self.reached(self.cut_at) => {}
+        }
     }
 
     async fn reached(&self, at: Duration) {
@@ -90,5 +128,29 @@ mod tests {
         assert!(!life.is_draining());
         hand.set(Duration::from_millis(103_600));
         assert!(life.is_draining());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_cut_early_is_over_for_every_clone() {
+        let hand = ManualClock::at(Duration::from_secs(100));
+        let life = Lifetime::until(&hand.clock(), []);
+        let clone = life.clone();
+        life.drain();
+        clone.draining().await;
+        assert!(clone.is_draining() && !clone.is_over());
+        life.cut();
+        clone.over().await;
+        assert!(clone.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_ends_with_its_connection_and_not_the_other_way_round() {
+        let hand = ManualClock::at(Duration::from_secs(100));
+        let life = Lifetime::until(&hand.clock(), []);
+        let (one, other) = (life.child(), life.child());
+        one.cut();
+        assert!(one.is_over() && !other.is_over() && !life.is_over());
+        life.cut();
+        other.over().await;
     }
 }

@@ -10,6 +10,12 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::throttle::Throttle;
 
+mod policy;
+mod recent;
+
+pub use policy::{PolicyMetrics, ReloadLabels, ReloadResult};
+pub use recent::{RecentRefusal, RecentRefusals, RefusalKey};
+
 /// Refusals logged in one second.
 const REFUSALS_SAID: u32 = 100;
 
@@ -59,6 +65,13 @@ pub struct RequestLabels {
     pub code: &'static str,
 }
 
+/// `{outcome}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// One of a closed set.
+    pub outcome: &'static str,
+}
+
 /// `{direction, port, justified}`: an open exception.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ExceptionLabels {
@@ -75,6 +88,10 @@ pub struct Metrics {
     registry: Registry,
     /// Bounds the log lines about refusals; the counters count them all.
     pub refusal_log: Throttle,
+    /// The refusals of late, for `portcullis status`.
+    pub recent: RecentRefusals,
+    /// Reloads of the policy.
+    pub policy: PolicyMetrics,
     /// Connections accepted.
     pub connections: Family<DirectionLabels, Counter>,
     /// Connections open now.
@@ -97,6 +114,13 @@ pub struct Metrics {
     pub certificates_failed: Gauge,
     /// 1 when ready: certified, and renewal not overdue.
     pub ready: Gauge,
+    /// Requests of the app that were sent again, or were not although the rules name the failure: `retried`,
+    /// `exhausted`, `budget`, `body`.
+    pub retries: Family<OutcomeLabels, Counter>,
+    /// Copies of requests: `answered`, `failed`, and `dropped` because too many were under way or one lagged.
+    pub mirrors: Family<OutcomeLabels, Counter>,
+    /// Faults that the rules injected: `delay`, `abort`.
+    pub faults: Family<OutcomeLabels, Counter>,
 }
 
 impl Metrics {
@@ -106,6 +130,8 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("portcullis"),
             refusal_log: Throttle::new(REFUSALS_SAID),
+            recent: RecentRefusals::new(),
+            policy: PolicyMetrics::default(),
             connections: Family::default(),
             open_connections: Family::default(),
             refusals: Family::default(),
@@ -117,6 +143,9 @@ impl Metrics {
             certificates_issued: Gauge::default(),
             certificates_failed: Gauge::default(),
             ready: Gauge::default(),
+            retries: Family::default(),
+            mirrors: Family::default(),
+            faults: Family::default(),
         };
         let r = &mut metrics.registry;
         r.register("connections", "Connections accepted", metrics.connections.clone());
@@ -150,13 +179,22 @@ impl Metrics {
             "Attempts to get a certificate that failed since the start",
             metrics.certificates_failed.clone(),
         );
+        metrics.policy.register(r);
         r.register("ready", "1 when certified and renewal is not overdue", metrics.ready.clone());
+        r.register("retries", "Requests sent again, or why not", metrics.retries.clone());
+        r.register("mirrors", "Copies of requests, by how they ended", metrics.mirrors.clone());
+        r.register("faults", "Faults injected by the rules", metrics.faults.clone());
         metrics
     }
 
     /// Counts a connection that ended because the proof behind it did.
     pub fn expired(&self, direction: Direction) {
         self.expired_connections.get_or_create(&DirectionLabels { direction }).inc();
+    }
+
+    /// Counts one of a family by its outcome.
+    pub fn outcome(family: &Family<OutcomeLabels, Counter>, outcome: &'static str) {
+        family.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// The text that a scrape gets (OpenMetrics).

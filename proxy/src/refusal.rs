@@ -1,18 +1,24 @@
-//! Every reason to refuse, and the one place that maps it to a log line, a metric label and an HTTP status.
+//! Every reason to refuse, and the one place that maps it to what is seen of it.
+//!
+//! The reasons, their text and their metric label are here; what a caller gets is in `answer`, what the sidecar keeps
+//! and says of it in `report`, and what else a refusal knows (port, rule, peer) in `facts`.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
-
-use crate::addr::ClientAddr;
 use crate::authz::{Denial, RuleRef};
 use crate::intercept::NoOriginalDst;
-use crate::metrics::{Direction, Metrics, RefusalLabels};
-use crate::route::{NoRoute, NoTransport, UnknownDestination};
+use crate::protocol::upgrade::NotAsked;
+use crate::route::{NoRoute, NoTransport, NotRewritable, UnknownDestination};
 use crate::tls::NoMutualTls;
+
+mod answer;
+mod facts;
+mod report;
+
+pub use facts::Facts;
 
 /// What came to a STRICT port instead of a TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -144,6 +150,69 @@ pub enum Refusal {
         /// Which service.
         destination: String,
     },
+    /// Another protocol than the port is for.
+    #[error("port {port} is for {wanted} and the peer speaks {spoke}: correct the ServiceEntry, or the peer")]
+    WrongProtocol {
+        /// Workload port.
+        port: u16,
+        /// What is let in.
+        wanted: &'static str,
+        /// What came.
+        spoke: &'static str,
+    },
+    /// Permitted at first, and under way when the policy was replaced.
+    #[error("no longer permitted since the policy changed: {0}")]
+    Revoked(#[source] Denial),
+    /// An answer of 101 that nobody asked for.
+    #[error("{destination}: {source}")]
+    BadUpgrade {
+        /// The service, or the app.
+        destination: String,
+        /// What happened.
+        #[source]
+        source: NotAsked,
+    },
+    /// A service whose names have no addresses.
+    #[error("{destination} has no endpoints: no address is known for {name}; ask its DNS server")]
+    NotResolved {
+        /// Which service.
+        destination: String,
+        /// The name, or the first of several.
+        name: String,
+    },
+    /// What one attempt to connect told all requests that waited for it.
+    #[error("{0}")]
+    Shared(Arc<Refusal>),
+    /// Too slow, by the rule's own measure.
+    #[error("no answer from {destination} within {} ms ({field}); {rule}", limit.as_millis())]
+    TimedOut {
+        /// Which service.
+        destination: String,
+        /// The route's field: `timeout`, or `retries.perTryTimeout`.
+        field: &'static str,
+        /// Its value.
+        limit: Duration,
+        /// The route.
+        rule: RuleRef,
+    },
+    /// An upgrade needs HTTP/1.1, and the service is declared to speak HTTP/2.
+    #[error(
+        "{destination} is declared HTTP/2, over which nothing is upgraded; declare its port HTTP, or do not ask \
+         for an upgrade"
+    )]
+    NoUpgrade {
+        /// Which service.
+        destination: String,
+    },
+    /// A rewrite that makes no request target of this request's.
+    #[error("the request cannot be rewritten: {source}; {rule}")]
+    NotRewritable {
+        /// What came out.
+        #[source]
+        source: NotRewritable,
+        /// The route.
+        rule: RuleRef,
+    },
 }
 
 /// An error and what is behind it, which hyper's own text leaves out.
@@ -173,83 +242,32 @@ impl Refusal {
             Self::Unreachable { .. } => "upstream_unreachable",
             Self::Broken { .. } => "upstream_broken",
             Self::Expired { .. } => "upstream_expired",
+            Self::WrongProtocol { .. } => "wrong_protocol",
+            Self::Revoked(_) => "revoked",
+            Self::BadUpgrade { .. } => "upstream_upgrade",
+            Self::NotResolved { .. } => "not_resolved",
+            Self::Shared(refusal) => refusal.label(),
+            Self::TimedOut { .. } => "timeout",
+            Self::NoUpgrade { .. } => "no_upgrade",
+            Self::NotRewritable { .. } => "not_rewritable",
         }
     }
 
     /// Whether another endpoint of the same service may do better: nothing was proven wrong.
     #[must_use]
     pub fn is_of_the_endpoint(&self) -> bool {
-        let Self::UpstreamIdentity { source, .. } = self else { return false };
+        if let Self::Shared(refusal) = self {
+            return refusal.is_of_the_endpoint();
+        }
+        let Self::UpstreamIdentity { source, .. } = self else {
+            return matches!(self, Self::Unreachable { .. });
+        };
         matches!(**source, NoMutualTls::Timeout(_) | NoMutualTls::Closed | NoMutualTls::Io(_))
-    }
-
-    /// What an HTTP caller gets.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::BadRequest(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
-            Self::Denied(_) | Self::Plaintext { .. } | Self::NoMutualTls { .. } | Self::NoTransport(_) => {
-                StatusCode::FORBIDDEN
-            }
-            Self::NoRoute(_) => StatusCode::NOT_FOUND,
-            Self::UnknownDestination(_)
-            | Self::Broken { .. }
-            | Self::Expired { .. }
-            | Self::UpstreamIdentity { .. } => StatusCode::BAD_GATEWAY,
-            Self::NoOriginalDst(_)
-            | Self::Uncertified(_)
-            | Self::Undetected
-            | Self::NoApp { .. }
-            | Self::Overflow { .. }
-            | Self::NoEndpoints { .. }
-            | Self::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// The answer to an HTTP caller: the status, and the reason as JSON.
-    #[must_use]
-    pub fn response(&self) -> Response<Full<Bytes>> {
-        let body = serde_json::json!({ "refused": self.label(), "reason": self.to_string() });
-        let mut response = Response::new(Full::from(format!("{body}\n")));
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("x-portcullis-refused", HeaderValue::from_static(self.label()));
-        if let Self::BadRequest(_) = self {
-            // What follows on the connection may be part of what could not be told apart (RFC 9112, 6.3).
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Self::Overflow { limit, .. } = self {
-            headers.insert("x-portcullis-overflow", HeaderValue::from_static(limit));
-            headers.insert("x-envoy-overloaded", HeaderValue::from_static("true"));
-        }
-        response
-    }
-
-    /// Counts it, and says it with who, what and which rule. Under a flood not every one is said; `unsaid` tells
-    /// how many were not.
-    pub fn report(&self, metrics: &Metrics, direction: Direction, client: ClientAddr) {
-        let labels = RefusalLabels { direction, reason: self.label() };
-        metrics.refusals.get_or_create(&labels).inc();
-        let Some(unsaid) = metrics.refusal_log.pass() else { return };
-        tracing::warn!(
-            direction = direction.as_str(),
-            %client,
-            reason = self.label(),
-            unsaid,
-            "refused: {} {client} {self}",
-            match direction {
-                Direction::inbound => "peer",
-                Direction::outbound => "app",
-            },
-        );
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

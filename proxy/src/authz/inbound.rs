@@ -1,10 +1,12 @@
-//! What each inbound port asks of a caller, after all PeerAuthentications have been weighed for this workload.
+//! What each inbound port asks of a caller, after all PeerAuthentications have been weighed for this workload, and the
+//! AuthorizationPolicies that hold for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Exception, RuleRef};
+use super::{Authorization, Exception, RuleRef};
+use crate::route::AppProtocol;
 
 /// What a port asks of a caller at one moment.
 #[derive(Debug, Clone)]
@@ -49,11 +51,13 @@ pub enum PortRule {
     Plaintext(Arc<Exception>, RuleRef),
 }
 
-/// PeerAuthentication resolved for one workload.
+/// PeerAuthentication and AuthorizationPolicy resolved for one workload.
 #[derive(Debug, Clone)]
 pub struct InboundPolicy {
     default: RuleRef,
     ports: BTreeMap<u16, PortRule>,
+    protocols: BTreeMap<u16, AppProtocol>,
+    authorization: Arc<Authorization>,
 }
 
 impl InboundPolicy {
@@ -66,7 +70,31 @@ impl InboundPolicy {
     /// STRICT by `default`, but for `ports`.
     #[must_use]
     pub fn new(default: RuleRef, ports: BTreeMap<u16, PortRule>) -> Self {
-        Self { default, ports }
+        Self { default, ports, protocols: BTreeMap::new(), authorization: Arc::default() }
+    }
+
+    /// The same with what the AuthorizationPolicies say.
+    #[must_use]
+    pub fn with_authorization(self, authorization: Authorization) -> Self {
+        Self { authorization: Arc::new(authorization), ..self }
+    }
+
+    /// What the AuthorizationPolicies say.
+    #[must_use]
+    pub fn authorization(&self) -> &Authorization {
+        &self.authorization
+    }
+
+    /// The same with what the app speaks on its own ports, as ServiceEntries declare it.
+    #[must_use]
+    pub fn with_protocols(self, protocols: BTreeMap<u16, AppProtocol>) -> Self {
+        Self { protocols, ..self }
+    }
+
+    /// What the app speaks on `port`.
+    #[must_use]
+    pub fn protocol(&self, port: u16) -> AppProtocol {
+        self.protocols.get(&port).copied().unwrap_or(AppProtocol::Undeclared)
     }
 
     /// What `port` asks of a caller at `now` (since the epoch).
@@ -81,6 +109,27 @@ impl InboundPolicy {
             Some(PortRule::Plaintext(_, rule)) => {
                 PortMode::Strict { rule: rule.with_remark("the plan of its plaintext exception is over") }
             }
+        }
+    }
+
+    /// What holds for every port that has no rule of its own: STRICT, by this rule.
+    #[must_use]
+    pub fn default_rule(&self) -> &RuleRef {
+        &self.default
+    }
+
+    /// The ports that have a rule or a protocol of their own, in order.
+    #[must_use]
+    pub fn ports(&self) -> BTreeSet<u16> {
+        self.ports.keys().chain(self.protocols.keys()).copied().collect()
+    }
+
+    /// The plaintext exception of `port`, open or over.
+    #[must_use]
+    pub fn exception(&self, port: u16) -> Option<&Arc<Exception>> {
+        match self.ports.get(&port)? {
+            PortRule::Plaintext(exception, _) => Some(exception),
+            PortRule::Strict(_) => None,
         }
     }
 

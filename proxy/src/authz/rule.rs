@@ -23,6 +23,11 @@ impl RuleRef {
         Self { name: format!("{kind} {namespace}/{name}").into(), remark: None }
     }
 
+    /// What holds for want of a resource that says otherwise, in words.
+    pub(super) fn stated(text: &str) -> Self {
+        Self { name: text.into(), remark: None }
+    }
+
     /// The same rule with a remark that follows its name in parentheses.
     #[must_use]
     pub fn with_remark(&self, remark: &str) -> Self {

@@ -1,7 +1,9 @@
 //! The command line. The only place that reads arguments and environment.
 //!
-//! Exit codes: 0 done; 1 failed while running; 2 a command line, config or policy that cannot be used.
+//! Exit codes: 0 done; 1 failed while running, or something was found; 2 a command line, config or policy that cannot
+//! be used, or no sidecar to ask.
 
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -10,8 +12,12 @@ use tracing_subscriber::EnvFilter;
 use crate::demo;
 use crate::intercept::InterceptError;
 
+pub mod admin;
 pub mod intercept;
 pub mod run;
+pub mod status;
+mod table;
+pub mod verify;
 
 /// Mutual TLS beside one service: everything else is refused.
 #[derive(Debug, Parser)]
@@ -30,6 +36,11 @@ enum Command {
     Run(run::RunArgs),
     /// Put the redirect of this network namespace in place, take it away, or show it
     Intercept(intercept::InterceptArgs),
+    /// Show how a running sidecar stands: identity, policy, listeners, destinations, pools, refusals
+    Status(status::StatusArgs),
+    /// Look for what is wrong; exit code 1 when there is something
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
     /// Show a STRICT pair at work, attack it, and say what held
     Demo(demo::DemoArgs),
 }
@@ -40,6 +51,8 @@ pub enum Failure {
     Failed(String),
     /// Input that cannot be used: exit code 2.
     Unusable(String),
+    /// It looked, and there is something; it has been printed: exit code 1.
+    Found,
 }
 
 impl From<InterceptError> for Failure {
@@ -59,6 +72,8 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run(args) => log_json(&arguments.log).and_then(|()| run::run(args)),
         Command::Intercept(args) => intercept::run(args).map_err(Failure::from),
+        Command::Status(args) => status::run(&args),
+        Command::Verify(command) => verify::run(command),
         Command::Demo(args) => return demo::run(&args),
     };
     match done {
@@ -71,6 +86,17 @@ pub fn main() -> ExitCode {
             eprintln!("portcullis: {why}");
             ExitCode::from(2)
         }
+        Err(Failure::Found) => ExitCode::from(1),
+    }
+}
+
+/// Prints a page. Whoever reads may have seen enough: a closed pipe is no failure.
+fn print(page: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout().lock(), "{page}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("cannot print: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

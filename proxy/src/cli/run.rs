@@ -1,16 +1,18 @@
 //! `portcullis run`: from files to a running sidecar.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use portcullis_identity::Clock;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use super::Failure;
 use crate::app;
-use crate::config;
+use crate::config::{self, PolicySource};
 use crate::drain::Drained;
 use crate::svid::TokenSource;
 
@@ -28,7 +30,7 @@ pub struct RunArgs {
     exceptions_ahead: Duration,
 }
 
-/// Loads, checks, and runs until SIGTERM or SIGINT.
+/// Loads, checks, and runs until SIGTERM or SIGINT; SIGHUP has the policy read again.
 ///
 /// # Errors
 /// [`Failure::Unusable`] with every fault of config and policy, [`Failure::Failed`] when a port cannot be had.
@@ -38,20 +40,18 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
     let join_token = bootstrap.ca.join_token.as_ref().map(token_source).transpose()?;
     let policy_clock = Clock::system_ahead_by(args.exceptions_ahead);
     let sources: Vec<PathBuf> = bootstrap.policy.iter().chain(&args.policy).cloned().collect();
-    let policy =
-        config::load_policy(&sources, &bootstrap.policy_scope(), policy_clock.now()).map_err(unusable)?;
-    for warning in &policy.warnings {
-        tracing::warn!("{warning}");
-    }
+    let scope = bootstrap.policy_scope();
+    let policy = PolicySource { paths: sources, scope, clock: policy_clock }.load().map_err(unusable)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
     runtime.block_on(async {
-        let stop =
-            stop_signal().map_err(|error| Failure::Failed(format!("cannot handle signals: {error}")))?;
-        match app::run(bootstrap, join_token, policy, policy_clock, stop).await {
+        let unhandled = |error| Failure::Failed(format!("cannot handle signals: {error}"));
+        let stop = stop_signal().map_err(unhandled)?;
+        reload_on_hangup(policy.asked()).map_err(unhandled)?;
+        match app::run(bootstrap, join_token, policy, stop).await {
             Ok(Drained::Clean) => tracing::info!("stopped"),
             Ok(Drained::Forced(cut)) => {
                 tracing::warn!(cut, "stopped; connections were cut at the drain deadline")
@@ -91,6 +91,17 @@ fn raise_file_limit() {
     if let Err(error) = raised {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
+}
+
+/// Has the policy read again at each SIGHUP, whether its files have changed or not: they may name others.
+fn reload_on_hangup(asked: Arc<Notify>) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            asked.notify_one();
+        }
+    });
+    Ok(())
 }
 
 /// Resolves at the first SIGTERM or SIGINT.

@@ -11,11 +11,17 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod values;
+mod watch;
 mod yaml;
 
 pub use bootstrap::{
     Admin, Bootstrap, Ca, Direction, Interception, JoinToken, Limits, Listener, load_bootstrap,
 };
-pub use policy::{ExceptionPlans, Opening, Policy, PolicyScope, Warning, load_policy};
+pub use policy::reference;
+pub use policy::{
+    ExceptionPlans, Opening, Outline, Outlined, Policy, PolicyScope, PolicySet, RuleHost, Selector,
+    SourceRule, Spec, Warning, load_policy, service_namespace,
+};
 pub use report::{Fault, Place, Report};
 pub use values::duration as parse_duration;
+pub use watch::{Loaded, PolicySource, PolicyWatch};

@@ -53,7 +53,8 @@ impl Place {
     }
 
     /// `file:line`, for messages that point at a second place.
-    pub(super) fn short(&self) -> String {
+    #[must_use]
+    pub fn short(&self) -> String {
         format!("{}:{}", self.file, self.line)
     }
 }
@@ -118,7 +119,7 @@ impl fmt::Display for Fault {
 }
 
 /// Collects faults while reading goes on.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Faults {
     faults: Vec<Fault>,
     beyond: usize,
@@ -164,6 +165,17 @@ impl Report {
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// One report of both, each fault once.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.faults.extend(other.faults);
+        self.faults.sort();
+        self.faults.dedup();
+        self.beyond = self.beyond.max(other.beyond) + self.faults.len().saturating_sub(MAX_FAULTS);
+        self.faults.truncate(MAX_FAULTS);
+        self
     }
 }
 

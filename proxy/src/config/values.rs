@@ -29,6 +29,45 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs).ok_or_else(|| "longer than any clock can count".to_owned())
 }
 
+/// A duration as Istio takes it: numbers with units, one after the other, such as `1h30m`, `1.5s` or `250ms`.
+/// Whole milliseconds.
+pub(super) fn istio_duration(text: &str) -> Result<Duration, String> {
+    const HELP: &str = "not a duration: write numbers with h, m, s or ms, such as 1h30m, 1.5s or 250ms";
+    const NANOS: [(&str, u64); 4] =
+        [("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
+    let mut rest = text;
+    let mut nanos: u64 = 0;
+    while !rest.is_empty() || text.is_empty() {
+        let number = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+        let (number, behind) = rest.split_at_checked(number).ok_or(HELP)?;
+        let unit = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, behind) = behind.split_at_checked(unit).ok_or(HELP)?;
+        let (_, scale) = NANOS.iter().find(|(name, _)| *name == unit).ok_or(HELP)?;
+        let part = scaled(number, *scale).ok_or(HELP)?;
+        nanos = nanos.checked_add(part).ok_or("longer than any clock can count")?;
+        rest = behind;
+    }
+    let duration = Duration::from_nanos(nanos);
+    if duration.subsec_nanos().is_multiple_of(1_000_000) {
+        Ok(duration)
+    } else {
+        Err("finer than a millisecond".to_owned())
+    }
+}
+
+/// `1.5` times a scale, exactly: `None` when it is no number, or not a whole multiple of a nanosecond.
+fn scaled(number: &str, scale: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.len() > 9 {
+        return None;
+    }
+    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u64>().ok() };
+    let divisor = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let fraction = digits(fraction)?.checked_mul(scale)?;
+    (fraction % divisor == 0).then_some(())?;
+    digits(whole)?.checked_mul(scale)?.checked_add(fraction / divisor)
+}
+
 /// A DNS label: namespaces.
 pub(super) fn dns_label(text: &str) -> Result<String, String> {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -169,6 +208,21 @@ mod tests {
             "1é",
         ] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn istio_writes_durations_with_fractions_and_several_units() {
+        for (text, millis) in
+            [("1.5s", 1500), ("0.5s", 500), ("1h30m", 5_400_000), ("250ms", 250), (".5s", 500), ("0s", 0)]
+        {
+            assert_eq!(istio_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "", "1", "s", "-1s", "1.2.3s", "1 s", "1w", "1.0001s", "0.5ms", "1s2", "1e3s", "1é", "1d",
+            "9999999h",
+        ] {
+            assert!(istio_duration(text).is_err(), "{text}");
         }
     }
 

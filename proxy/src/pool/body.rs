@@ -15,8 +15,9 @@ pub struct LeasedBody {
 }
 
 impl LeasedBody {
-    pub(super) fn new(body: Incoming, lease: Lease) -> Self {
-        let mut leased = Self { body, lease: Some(lease) };
+    /// A body with the lease of its connection; without one when the lease is held elsewhere.
+    pub(super) fn new(body: Incoming, lease: Option<Lease>) -> Self {
+        let mut leased = Self { body, lease };
         if leased.body.is_end_stream() {
             leased.release();
         }

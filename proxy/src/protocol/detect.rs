@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::listen::OverTcp;
+use crate::route::HttpVersion;
 
 /// Longest request line that is looked at; hyper's own limit on the head is larger and answers 431.
 const LONGEST_LINE: usize = 8 * 1024;
@@ -22,17 +23,29 @@ const LINE_DEADLINE: Duration = Duration::from_secs(10);
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.x.
-    Http,
+    /// HTTP.
+    Http(HttpVersion),
     /// Opaque bytes.
     Tcp,
 }
 
-/// Tells the protocol of the first bytes; `None` when it takes more of them.
+/// What a client of HTTP/2 with prior knowledge says first (RFC 9113, 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Tells the protocol of the first bytes; `None` when it takes more of them. Only the whole preface is HTTP/2: what
+/// departs from it is judged as a request line, and refused as one.
 #[must_use]
 pub fn judge(bytes: &[u8]) -> Option<Protocol> {
+    match bytes.get(..PREFACE.len()) {
+        Some(begin) if begin == PREFACE => Some(Protocol::Http(HttpVersion::Http2)),
+        None if PREFACE.starts_with(bytes) => None,
+        _ => judge_line(bytes),
+    }
+}
+
+fn judge_line(bytes: &[u8]) -> Option<Protocol> {
     if bytes.len() >= LONGEST_LINE {
-        return Some(Protocol::Http);
+        return Some(Protocol::Http(HttpVersion::Http1));
     }
     let start = bytes.iter().position(|byte| !is_blank(*byte))?;
     let rest = bytes.get(start..)?;
@@ -43,7 +56,7 @@ pub fn judge(bytes: &[u8]) -> Option<Protocol> {
     let line = after.split(|byte| *byte == b'\n').next().unwrap_or_default();
     // A request line may end without version (HTTP/0.9), and some servers read header fields after it.
     if method == b"GET" || line.windows(5).any(|window| window.eq_ignore_ascii_case(b"HTTP/")) {
-        return Some(Protocol::Http);
+        return Some(Protocol::Http(HttpVersion::Http1));
     }
     (line.len() < after.len()).then_some(Protocol::Tcp)
 }
@@ -59,6 +72,31 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b'\t'..=b'\r' | 0x1c..=b' ' | 0x85 | 0xa0)
 }
 
+/// Resolves when a server's first word is not HTTP's, or it has left. One of HTTP may speak first too: over HTTP/2 most
+/// greet at once, and over HTTP/1.1 some say that they are tired of waiting. Then it never resolves, nor when the word
+/// is too short to tell. What was said stays in the socket, and the socket readable.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn is_no_http_server(server: &TcpStream) -> io::Result<()> {
+    let mut word = [0; SETTINGS_HEAD.len()];
+    let length = server.peek(&mut word).await?;
+    if length > 0 && may_be_http(word.get(..length).unwrap_or_default()) {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+/// The head of a server's first frame (RFC 9113, 3.4 and 4.1): SETTINGS, on stream 0. The length is any of 16 bits.
+const SETTINGS_HEAD: [Option<u8>; 9] =
+    [Some(0), None, None, Some(4), Some(0), Some(0), Some(0), Some(0), Some(0)];
+
+/// Whether a server of HTTP could begin so.
+fn may_be_http(word: &[u8]) -> bool {
+    let settings = word.iter().zip(SETTINGS_HEAD).all(|(byte, head)| head.is_none_or(|head| head == *byte));
+    settings || word.iter().zip(b"HTTP/").all(|(byte, letter)| byte == letter)
+}
+
 /// A stream whose first bytes may be looked at before they are read.
 #[derive(Debug)]
 pub struct Prefixed<IO> {
@@ -71,6 +109,11 @@ impl<IO> Prefixed<IO> {
     /// Nothing looked at yet.
     pub fn new(io: IO) -> Self {
         Self { prefix: Vec::new(), read: 0, io }
+    }
+
+    /// Whether nothing was there to be looked at, or it has been read since.
+    pub fn is_silent(&self) -> bool {
+        self.prefix.is_empty()
     }
 }
 
@@ -89,8 +132,8 @@ impl<IO: AsyncRead + Unpin> Prefixed<IO> {
                     return Ok(protocol);
                 }
                 if self.io.read_buf(&mut self.prefix).await? == 0 {
-                    // The client has said all it will say, and it was no request line.
-                    return Ok(Protocol::Tcp);
+                    // The client has said all it will say. Half a preface may still be a request line.
+                    return Ok(judge_line(&self.prefix).unwrap_or(Protocol::Tcp));
                 }
             }
         };
@@ -168,28 +211,58 @@ mod tests {
             (b"G", None),
             (b"GET", None),
             (b"POST / ", None),
-            (b"GET / HTTP/1.1\r\n", Some(Protocol::Http)),
-            (b"GET / HTTP/", Some(Protocol::Http)),
+            (b"GET / HTTP/1.1\r\n", Some(Protocol::Http(HttpVersion::Http1))),
+            (b"GET / HTTP/", Some(Protocol::Http(HttpVersion::Http1))),
             (b"\r\n\r\n", None),
-            (b"\r\nGET / HTTP/1.1", Some(Protocol::Http)),
-            (b"\nget /\thttp/1.0\n", Some(Protocol::Http)),
-            (b"MADEUP * HTTP/1.1\n", Some(Protocol::Http)),
-            (b"PRI * HTTP/2.0\r\n", Some(Protocol::Http)),
+            (b"\r\nGET / HTTP/1.1", Some(Protocol::Http(HttpVersion::Http1))),
+            (b"\nget /\thttp/1.0\n", Some(Protocol::Http(HttpVersion::Http1))),
+            (b"MADEUP * HTTP/1.1\n", Some(Protocol::Http(HttpVersion::Http1))),
+            (b"PRI * HTTP/2.0\r\n", None),
+            (&PREFACE[..PREFACE.len() - 1], None),
+            (PREFACE, Some(Protocol::Http(HttpVersion::Http2))),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Some(Protocol::Http(HttpVersion::Http2))),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", Some(Protocol::Http(HttpVersion::Http1))),
+            (b"PRI * HTTP/2.0\n\n", Some(Protocol::Http(HttpVersion::Http1))),
+            (b"\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Protocol::Http(HttpVersion::Http1))),
+            (b"PRINT it\r\n", Some(Protocol::Tcp)),
             (b"\x16\x03\x01", Some(Protocol::Tcp)),
             (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", Some(Protocol::Tcp)),
             (b"*1\r\n$4\r\nPING\r\n", Some(Protocol::Tcp)),
             (b"get key\r\n", Some(Protocol::Tcp)),
             (b"PING\r\n", Some(Protocol::Tcp)),
-            (b" GET / HTTP/1.1\r\n", Some(Protocol::Http)),
-            (b"\x0b\xa0POST\x1c/\x85HTTP/1.1\r\n", Some(Protocol::Http)),
-            (b"GET /\r\n", Some(Protocol::Http)),
+            (b" GET / HTTP/1.1\r\n", Some(Protocol::Http(HttpVersion::Http1))),
+            (b"\x0b\xa0POST\x1c/\x85HTTP/1.1\r\n", Some(Protocol::Http(HttpVersion::Http1))),
+            (b"GET /\r\n", Some(Protocol::Http(HttpVersion::Http1))),
             (b"AMQP\x00\x00\x09\x01", Some(Protocol::Tcp)),
             (b"A\x00\x00\x00", Some(Protocol::Tcp)),
         ] {
             assert_eq!(judge(bytes), told, "{:?}", String::from_utf8_lossy(bytes));
         }
-        assert_eq!(judge(&vec![b'a'; LONGEST_LINE]), Some(Protocol::Http), "never waits for ever");
-        assert_eq!(judge(&vec![b'\n'; LONGEST_LINE]), Some(Protocol::Http));
+        assert_eq!(
+            judge(&vec![b'a'; LONGEST_LINE]),
+            Some(Protocol::Http(HttpVersion::Http1)),
+            "never waits for ever"
+        );
+        assert_eq!(judge(&vec![b'\n'; LONGEST_LINE]), Some(Protocol::Http(HttpVersion::Http1)));
+    }
+
+    #[test]
+    fn a_server_that_greets_in_http_is_told_from_all_others() {
+        for (word, http) in [
+            (&b"\0"[..], true),
+            (b"\0\0\x12\x04\0\0\0\0\0", true),
+            (b"\0\x40\0\x04\0\0\0\0\0", true),
+            (b"HTTP/", true),
+            (b"HT", true),
+            (b"\0\0\x12\x06\0\0\0\0\0", false),
+            (b"\0\0\x12\x04\0\0\0\0\x01", false),
+            (b"\x4a\0\0\0\x0a", false),
+            (b"HELO", false),
+            (b"220 mail", false),
+            (b"SSH-2.0-", false),
+        ] {
+            assert_eq!(may_be_http(word), http, "{:?}", String::from_utf8_lossy(word));
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -200,7 +273,7 @@ mod tests {
         }
         drop(client);
         let mut stream = Prefixed::new(server);
-        assert_eq!(stream.detect().await.unwrap(), Protocol::Http);
+        assert_eq!(stream.detect().await.unwrap(), Protocol::Http(HttpVersion::Http1));
         let mut all = String::new();
         stream.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "GET / HTTP/1.1\r\n");
@@ -208,8 +281,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_line_that_never_ends_is_given_up() {
-        let (mut client, server) = tokio::io::duplex(64);
-        client.write_all(b"POST ").await.unwrap();
-        assert_eq!(Prefixed::new(server).detect().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        for begun in [&b"POST "[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+            let (mut client, server) = tokio::io::duplex(64);
+            client.write_all(begun).await.unwrap();
+            assert_eq!(Prefixed::new(server).detect().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_preface_and_the_end_is_no_way_round_the_http_rules() {
+        for (said, told) in
+            [(&b"PRI * HTTP/2.0\r\n\r\n"[..], Protocol::Http(HttpVersion::Http1)), (b"PR", Protocol::Tcp)]
+        {
+            let (mut client, server) = tokio::io::duplex(64);
+            client.write_all(said).await.unwrap();
+            drop(client);
+            assert_eq!(Prefixed::new(server).detect().await.unwrap(), told);
+        }
     }
 }

@@ -1,107 +1,131 @@
-//! What a proxy must take out of, and put into, the head of an HTTP/1.1 message (RFC 9110 and 9112).
+//! What a proxy must take out of, and put into, the head of an HTTP message (RFC 9110, 9112 and 9113).
+//!
+//! [`prepare_request`] gives every request one inner form, whichever version it came in: origin form, one `Host`,
+//! nothing that belongs to its connection, no identity that a client wrote. Routing, authorization and the ways on
+//! read that form alone.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Uri, Version};
+use http::{Method, Request, Version};
 use portcullis_identity::SpiffeId;
 
+use super::upgrade::Upgrade;
 use crate::refusal::Refusal;
 use crate::tls::VerifiedPeer;
+
+mod hop_by_hop;
+mod target;
+#[cfg(test)]
+mod tests;
+mod trailers;
+
+pub use hop_by_hop::strip_hop_by_hop;
+pub(super) use trailers::keep_safe;
 
 /// Istio's and Envoy's header for the verified peer.
 pub const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Fields that belong to one connection and never travel on (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether CONNECT is one of the methods of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connect {
+    /// The port is declared as that of an HTTP proxy.
+    Declared,
+    /// It is not: refused.
+    Refused,
+}
 
-/// Makes a request fit to travel on: one host, origin form, nothing that belongs to this connection, and no
-/// identity that a client wrote itself.
+/// Makes a request fit to travel on, in the one inner form of the module's head; a CONNECT keeps its target. What
+/// it asks its connection to become is taken out of the head, and put back by [`Upgrade::ask`].
 ///
 /// # Errors
 /// [`Refusal::BadRequest`] when the request could be read in two ways.
-pub fn prepare_request<B>(request: &mut Request<B>) -> Result<(), Refusal> {
-    if request.method() == Method::CONNECT {
-        return Err(Refusal::BadRequest("CONNECT is not allowed"));
+pub fn prepare_request<B>(request: &mut Request<B>, connect: Connect) -> Result<Option<Upgrade>, Refusal> {
+    let version = request.version();
+    if version == Version::HTTP_2 {
+        hop_by_hop::refuse_in_http2(request.headers())?;
     }
+    check_framing(request.headers())?;
+    target::check_host(request)?;
+    let upgrade = if request.method() == Method::CONNECT {
+        target::check_tunnel(request, connect)?;
+        Some(Upgrade::Tunnel)
+    } else {
+        target::to_origin_form(request)?;
+        if version == Version::HTTP_11 { upgrade(request.headers())? } else { None }
+    };
+    *request.version_mut() = Version::HTTP_11;
+    // In HTTP/2 it speaks of the request, not of the connection, and gRPC will not do without it.
+    let takes_trailers = version == Version::HTTP_2 && request.headers().contains_key(header::TE);
+    strip_hop_by_hop(request.headers_mut());
+    if takes_trailers {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    strip_identity(request.headers_mut());
+    trailers::keep_safe_announced(request.headers_mut());
+    Ok(upgrade)
+}
+
+/// Makes the head of a response fit to travel on.
+pub fn prepare_response(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    trailers::keep_safe_announced(headers);
+}
+
+/// One way to tell where the body ends.
+fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(()) };
     // Behind hyper, which leaves out a Content-Length that Transfer-Encoding overrides (RFC 9112, 6.3).
-    if request.headers().contains_key(header::CONTENT_LENGTH)
-        && request.headers().contains_key(header::TRANSFER_ENCODING)
-    {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Refusal::BadRequest("both Content-Length and Transfer-Encoding"));
     }
-    check_host(request)?;
-    if let Some(path) = request.uri().path_and_query().cloned() {
-        *request.uri_mut() = Uri::from(path);
+    if lengths.next().is_some() || !length.as_bytes().iter().all(u8::is_ascii_digit) || length.is_empty() {
+        return Err(Refusal::BadRequest("Content-Length is not one number"));
     }
-    *request.version_mut() = Version::HTTP_11;
-    strip_hop_by_hop(request.headers_mut());
-    strip_identity(request.headers_mut());
-    // Fields after the body could name an identity again, and some servers merge them with those before it
-    // (RFC 9110, 6.5.1). Without this announcement hyper sends none.
-    request.headers_mut().remove(header::TRAILER);
     Ok(())
 }
 
-/// One `Host`, and the same one as in an absolute request target (RFC 9112, 3.2 and 3.3).
-fn check_host<B>(request: &mut Request<B>) -> Result<(), Refusal> {
-    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
-        return Err(Refusal::BadRequest("more than one Host"));
+/// What an HTTP/1.1 request asks its connection to become. One token or none: a choice is not offered on. HTTP/2 is
+/// never upgraded to (RFC 9113, 3.1): behind it a connection could carry requests that nobody judges.
+fn upgrade(headers: &HeaderMap) -> Result<Option<Upgrade>, Refusal> {
+    let mut asked = headers.get_all(header::UPGRADE).iter();
+    let (Some(protocol), None) = (asked.next(), asked.next()) else { return Ok(None) };
+    if !hop_by_hop::lists(headers, "upgrade") || !is_protocol(protocol.as_bytes()) {
+        return Ok(None);
     }
-    match (first, authority) {
-        (Some(host), Some(authority)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
-            Err(Refusal::BadRequest("Host is not the host of the request target"))
-        }
-        (None, _) if request.version() == Version::HTTP_11 => Err(Refusal::BadRequest("no Host")),
-        (None, Some(authority)) => {
-            let host = HeaderValue::try_from(authority).map_err(|_| Refusal::BadRequest("bad host"))?;
-            request.headers_mut().insert(header::HOST, host);
-            Ok(())
-        }
-        _ => Ok(()),
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_body {
+        // It would be read as the first bytes of the other protocol by one side and not by the other.
+        return Err(Refusal::BadRequest("a body before an upgrade"));
     }
+    Ok(Some(Upgrade::To(protocol.clone())))
 }
 
-/// Takes out what belongs to one connection, and whatever `Connection` lists.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        // A client may not make a proxy drop what frames or addresses the message.
-        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&listed) {
-        headers.remove(name);
-    }
+/// A protocol's name with or without version (RFC 9110, 7.8), and none of HTTP's own, drafts of it (`h2c-14`) and TLS
+/// (RFC 2817), in which the same HTTP would go on, included.
+fn is_protocol(token: &[u8]) -> bool {
+    let name = token.split(|byte| *byte == b'/').next().unwrap_or_default();
+    let begins = |http: &&[u8]| name.get(..http.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(http));
+    let is_http = [&b"http"[..], b"h2", b"h3", b"tls"].iter().any(begins);
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte);
+    !name.is_empty() && !is_http && token.iter().all(is_token)
 }
 
-/// Takes out every spelling of the identity header that an app might read as it: many frameworks turn `-` and
-/// `_` into one another, and CGI (RFC 3875, 4.1.18) may turn every other sign into `_`.
+/// Takes out every spelling of the identity header that an app might read as it.
 fn strip_identity(headers: &mut HeaderMap) {
-    let spelled: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let dashed = name.as_str().replace(|sign: char| !sign.is_ascii_alphanumeric(), "-");
-            dashed == FORWARDED_CLIENT_CERT.as_str()
-        })
-        .cloned()
-        .collect();
+    let spelled: Vec<HeaderName> = headers.keys().filter(|name| is_identity(name)).cloned().collect();
     for name in spelled {
         headers.remove(name);
     }
+}
+
+fn is_identity(name: &HeaderName) -> bool {
+    dashed(name) == FORWARDED_CLIENT_CERT.as_str()
+}
+
+/// Many frameworks turn `-` and `_` into one another, and CGI (RFC 3875, 4.1.18) may turn every other sign into `_`.
+fn dashed(name: &HeaderName) -> String {
+    name.as_str().replace(|sign: char| !sign.is_ascii_alphanumeric(), "-")
 }
 
 /// Tells the app who called: `By=<own ID>;Hash=<SHA-256 of the peer's leaf>;URI=<peer's ID>`.
@@ -110,82 +134,5 @@ pub fn set_identity(headers: &mut HeaderMap, own: &SpiffeId, peer: &VerifiedPeer
     // A SPIFFE ID is ASCII without separators, so this is always a header value.
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(FORWARDED_CLIENT_CERT, value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(lines: &[(&str, &str)], target: &str) -> Request<()> {
-        let mut builder = Request::builder().uri(target);
-        for (name, value) in lines {
-            builder = builder.header(*name, *value);
-        }
-        builder.body(()).unwrap()
-    }
-
-    #[test]
-    fn an_identity_that_the_client_wrote_never_travels_on() {
-        let mut forged = request(
-            &[
-                ("host", "a"),
-                ("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/a/sa/admin"),
-                ("X-Forwarded-Client-Cert", "twice"),
-                ("x_forwarded_client_cert", "underscored"),
-                ("x-forwarded_client-cert", "mixed"),
-                ("x.forwarded!client|cert", "for CGI"),
-                ("trailer", "x-forwarded-client-cert"),
-                ("connection", "x-request-id, close"),
-                ("x-request-id", "1"),
-                ("te", "trailers"),
-                ("upgrade", "h2c"),
-                ("accept", "kept"),
-            ],
-            "/",
-        );
-        prepare_request(&mut forged).unwrap();
-        let names: Vec<_> = forged.headers().keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["host", "accept"]);
-    }
-
-    #[test]
-    fn a_request_that_reads_in_two_ways_is_refused() {
-        for (lines, target) in [
-            (&[][..], "/"),
-            (&[("host", "a"), ("host", "b")], "/"),
-            (&[("host", "a")], "http://b/"),
-            (&[("host", "a"), ("content-length", "1"), ("transfer-encoding", "chunked")], "/"),
-        ] {
-            assert!(prepare_request(&mut request(lines, target)).is_err(), "{lines:?} {target}");
-        }
-        let mut connect = request(&[("host", "a")], "a:443");
-        *connect.method_mut() = Method::CONNECT;
-        assert!(prepare_request(&mut connect).is_err());
-    }
-
-    #[test]
-    fn an_absolute_target_becomes_origin_form() {
-        let mut absolute = request(&[("host", "A.example")], "http://a.example/path?q");
-        prepare_request(&mut absolute).unwrap();
-        assert_eq!(absolute.uri(), "/path?q");
-        assert_eq!(absolute.headers()[header::HOST], "A.example");
-    }
-
-    #[test]
-    fn connection_cannot_drop_what_frames_the_message() {
-        let mut headers = request(
-            &[
-                ("connection", "host, content-length, x-a"),
-                ("host", "a"),
-                ("content-length", "3"),
-                ("x-a", "b"),
-            ],
-            "/",
-        )
-        .headers()
-        .clone();
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.len(), 2);
     }
 }

@@ -8,7 +8,7 @@ use crate::lifetime::Lifetime;
 use crate::listen::{self, OverTcp};
 
 /// One TLS record's worth per direction.
-const BUFFER: usize = 16 * 1024;
+pub(super) const BUFFER: usize = 16 * 1024;
 
 /// How a stream of bytes ended.
 #[derive(Debug)]

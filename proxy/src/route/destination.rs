@@ -8,15 +8,29 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::rules::RouteRules;
+use super::balance::{Balancer, OutlierDetection};
+use super::{HttpRules, TcpRules};
 use crate::authz::{Exception, Plan, RuleRef};
-use crate::tls::ExpectedPeer;
+use crate::tls::{EgressTls, ExpectedPeer};
+
+/// A version of HTTP on one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/1.1, or 1.0.
+    Http1,
+    /// HTTP/2: prior knowledge in the clear, ALPN `h2` over TLS.
+    Http2,
+}
 
 /// What the app speaks on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppProtocol {
-    /// HTTP/1.1.
+    /// HTTP/1.1 (`HTTP`).
     Http,
+    /// HTTP/2 (`HTTP2`, `GRPC`, `GRPC-WEB`).
+    Http2,
+    /// HTTP/1.1 with CONNECT (`HTTP_PROXY`).
+    HttpProxy,
     /// Anything else: bytes.
     Tcp,
     /// Not said: the first bytes tell.
@@ -33,6 +47,8 @@ pub enum Transport {
         /// Who may answer.
         expected: ExpectedPeer,
     },
+    /// TLS towards a server outside of the mesh, which proves a DNS name and not a SPIFFE ID.
+    Tls(Arc<EgressTls>),
     /// In the clear, by exception.
     Plaintext {
         /// What allows it.
@@ -88,6 +104,8 @@ pub enum TransportPlan {
         /// What follows.
         after: Option<Transport>,
     },
+    /// TLS towards a server outside of the mesh.
+    Tls(Transport),
     /// Nothing: plaintext was asked for without the plan that is required.
     Refused,
 }
@@ -115,18 +133,63 @@ impl TransportPlan {
 pub enum Resolution {
     /// The balancer, among the endpoints.
     Static,
+    /// The balancer, among the addresses that the endpoints' names have.
+    Dns,
     /// The app: an intercepted connection goes to the address that the app dialled. A caller without one (an
     /// explicit listener) may use any endpoint.
     Original,
 }
 
-/// One server behind a destination.
+/// One server behind a destination, or with a name all servers of that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where to dial.
-    pub addr: SocketAddr,
+    pub addr: EndpointAddr,
     /// Labels that subsets select by.
     pub labels: BTreeMap<String, String>,
+    /// How often it is chosen, in relation to the others; never 0.
+    pub weight: u32,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EndpointAddr {
+    /// At an address.
+    Socket(SocketAddr),
+    /// Wherever a DNS name leads, on this port.
+    Name(Arc<str>, u16),
+}
+
+impl EndpointAddr {
+    /// The address, if it is none that has to be looked up.
+    #[must_use]
+    pub fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket(addr) => Some(*addr),
+            Self::Name(..) => None,
+        }
+    }
+}
+
+/// Whether HTTP/1.1 requests of the app travel as HTTP/2 (`h2UpgradePolicy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum H2Upgrade {
+    /// `DEFAULT` and `DO_NOT_UPGRADE`: as the port declares, or else as the app speaks.
+    #[default]
+    No,
+    /// `UPGRADE`.
+    Yes,
+}
+
+/// `tcpKeepalive`; what is not given is the system's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TcpKeepalive {
+    /// Unanswered probes until the connection is given up.
+    pub probes: Option<u32>,
+    /// Silence before the first probe.
+    pub time: Option<Duration>,
+    /// Between probes.
+    pub interval: Option<Duration>,
 }
 
 /// Bounds of one destination's connection pool; unset ones have Istio's defaults.
@@ -136,10 +199,24 @@ pub struct PoolLimits {
     pub max_connections: u32,
     /// Longest wait for a connection to open.
     pub connect_timeout: Duration,
+    /// Keepalive probes, if any.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Longest life of a connection; `None`: as long as its proof.
+    pub max_connection_duration: Option<Duration>,
+    /// Longest silence on a TCP stream; `None`: for ever.
+    pub tcp_idle_timeout: Option<Duration>,
     /// Requests waiting for a connection.
     pub http1_max_pending_requests: u32,
     /// Requests in flight.
     pub http2_max_requests: u32,
+    /// Requests on one connection; 0: as many as come.
+    pub max_requests_per_connection: u32,
+    /// Retries under way at once, over all requests to the destination.
+    pub max_retries: u32,
+    /// How long an HTTP connection is kept without a request; `None`: a minute, which is less than a server waits.
+    pub http_idle_timeout: Option<Duration>,
+    /// Streams at once on one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
 }
 
 impl Default for PoolLimits {
@@ -147,8 +224,15 @@ impl Default for PoolLimits {
         Self {
             max_connections: u32::MAX,
             connect_timeout: Duration::from_secs(10),
+            tcp_keepalive: None,
+            max_connection_duration: None,
+            tcp_idle_timeout: None,
             http1_max_pending_requests: u32::MAX,
             http2_max_requests: u32::MAX,
+            max_requests_per_connection: 0,
+            max_retries: u32::MAX,
+            http_idle_timeout: None,
+            max_concurrent_streams: u32::MAX,
         }
     }
 }
@@ -170,10 +254,18 @@ pub struct Destination {
     pub endpoints: Vec<Endpoint>,
     /// Pool bounds.
     pub limits: PoolLimits,
+    /// Whether HTTP/1.1 requests travel as HTTP/2.
+    pub h2_upgrade: H2Upgrade,
+    /// Requests travel in the version that the app speaks, whatever else is said (`useClientProtocol`).
+    pub use_client_protocol: bool,
+    /// How an endpoint is chosen.
+    pub balancer: Balancer,
+    /// When an endpoint is left out for a while.
+    pub outliers: Option<OutlierDetection>,
     /// The rules for HTTP requests to it.
-    pub routes: RouteRules,
+    pub routes: HttpRules,
     /// The rules for TCP connections to it.
-    pub tcp_routes: RouteRules,
+    pub tcp_routes: TcpRules,
     /// The rule that governs it: its DestinationRule, or else the ServiceEntry that declares it.
     pub rule: RuleRef,
     /// How it is reached; ask [`Destination::transport`].
@@ -181,6 +273,19 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// The version in which a request travels that the app spoke in version `client`.
+    #[must_use]
+    pub fn wire_version(&self, client: HttpVersion) -> HttpVersion {
+        match (self.protocol, self.h2_upgrade) {
+            _ if self.use_client_protocol => client,
+            (AppProtocol::Http2, _) => HttpVersion::Http2,
+            (AppProtocol::HttpProxy, _) => HttpVersion::Http1,
+            (_, H2Upgrade::Yes) => HttpVersion::Http2,
+            (AppProtocol::Http, H2Upgrade::No) => HttpVersion::Http1,
+            (AppProtocol::Tcp | AppProtocol::Undeclared, H2Upgrade::No) => client,
+        }
+    }
+
     /// How to reach it at `now` (since the epoch): an exception whose plan is over falls back to mutual TLS.
     ///
     /// # Errors
@@ -188,7 +293,7 @@ impl Destination {
     pub fn transport(&self, now: Duration) -> Result<&Transport, NoTransport> {
         let over = || NoTransport::ExceptionOver { to: self.to_string(), rule: self.rule.clone() };
         match &self.transport_plan {
-            TransportPlan::MutualTls(transport) => Ok(transport),
+            TransportPlan::MutualTls(transport) | TransportPlan::Tls(transport) => Ok(transport),
             TransportPlan::Plaintext { exception, plaintext, .. } if exception.is_open(now) => Ok(plaintext),
             TransportPlan::Plaintext { after, .. } => after.as_ref().ok_or_else(over),
             TransportPlan::Refused => {
@@ -202,7 +307,7 @@ impl Destination {
     pub fn exception(&self) -> Option<&Arc<Exception>> {
         match &self.transport_plan {
             TransportPlan::Plaintext { exception, .. } => Some(exception),
-            TransportPlan::MutualTls(_) | TransportPlan::Refused => None,
+            TransportPlan::MutualTls(_) | TransportPlan::Tls(_) | TransportPlan::Refused => None,
         }
     }
 }

@@ -3,12 +3,26 @@
 //!
 //! Must not know how policies are written, or how a destination is dialled.
 
+mod balance;
 mod destination;
+mod http_route;
 mod outbound;
+mod retry;
 mod rules;
+mod tcp_route;
 
+pub use balance::{Balancer, OutlierDetection};
 pub use destination::{
-    AppProtocol, Destination, Endpoint, NoTransport, PoolLimits, Resolution, Transport, TransportPlan,
+    AppProtocol, Destination, Endpoint, EndpointAddr, H2Upgrade, HttpVersion, NoTransport, PoolLimits,
+    Resolution, TcpKeepalive, Transport, TransportPlan,
 };
-pub use outbound::{OutboundPolicy, UnknownDestination};
-pub use rules::{DestinationId, NoRoute, Route, RouteRules};
+pub use http_route::{
+    BadExpression, BadRewrite, DirectResponse, Fault, FaultStatus, Forward, HeaderChanges, HeaderRules,
+    HttpAction, HttpMatch, HttpRoute, HttpRules, HttpTarget, Mirror, NotRewritable, Redirect, RedirectPort,
+    Replacement, Reserved, Rewrite, Share, Targets, TextMatch, UriMatch, UriRewrite, ValueMatch,
+};
+pub(crate) use http_route::{SCHEME, is_path};
+pub use outbound::{HttpDecision, OutboundPolicy, UnknownDestination};
+pub use retry::{RetryOn, RetryPolicy};
+pub use rules::{DestinationId, NoRoute};
+pub use tcp_route::{TcpMatch, TcpRoute, TcpRules};

@@ -1,12 +1,13 @@
 //! All destinations of one client workload, and the ways to find one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rand::Rng;
-
-use super::{Destination, DestinationId, NoRoute, RouteRules};
+use super::{
+    Destination, DestinationId, EndpointAddr, HttpAction, HttpRoute, HttpRules, HttpTarget, NoRoute,
+    TcpRoute, TcpRules,
+};
 
 /// ServiceEntries, DestinationRules and VirtualServices resolved for one client workload.
 #[derive(Debug, Default)]
@@ -39,6 +40,35 @@ impl UnknownDestination {
         match self {
             Self::Address(_) => "unknown_address",
             Self::Host { .. } => "unknown_host",
+        }
+    }
+}
+
+/// What is done with one request.
+#[derive(Debug, Clone)]
+pub enum HttpDecision {
+    /// No rule speaks of it: it is sent to the service asked for.
+    Direct(Arc<Destination>),
+    /// A rule sends it on.
+    Forward {
+        /// The rule; its action is [`HttpAction::Forward`].
+        route: Arc<HttpRoute>,
+        /// The target that the roll chose.
+        target: HttpTarget,
+        /// The target's destination.
+        destination: Arc<Destination>,
+    },
+    /// A rule answers it: its action is a redirect or a direct response.
+    Answer(Arc<HttpRoute>),
+}
+
+impl HttpDecision {
+    /// Where the request is sent; `None` when a rule answers it.
+    #[must_use]
+    pub fn destination(&self) -> Option<&Arc<Destination>> {
+        match self {
+            Self::Direct(destination) | Self::Forward { destination, .. } => Some(destination),
+            Self::Answer(_) => None,
         }
     }
 }
@@ -84,46 +114,72 @@ impl OutboundPolicy {
         id.and_then(|id| self.get(*id)).ok_or_else(unknown)
     }
 
+    /// The DNS names that endpoints have, each with its port, each pair once.
+    pub fn names(&self) -> impl Iterator<Item = (&Arc<str>, u16)> {
+        let endpoints = self.all.iter().flat_map(|destination| &destination.endpoints);
+        let mut seen = HashSet::new();
+        endpoints
+            .filter_map(|endpoint| match &endpoint.addr {
+                EndpointAddr::Name(name, port) => Some((name, *port)),
+                EndpointAddr::Socket(_) => None,
+            })
+            .filter(move |pair| seen.insert(*pair))
+    }
+
     /// All destinations, subsets included.
     pub fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
         self.all.iter()
     }
 
-    /// The destination that serves an HTTP request to `destination`. What the rules match on today (labels,
-    /// namespace, port) was settled when the policy was resolved; of the request nothing is read yet.
+    /// What is done with an HTTP request to `destination`. `head` is in the one form that requests have inside:
+    /// origin form, one `Host`. `roll` picks a number below its argument, each as likely as the other.
     ///
     /// # Errors
-    /// [`NoRoute`] when every rule was filtered out: answer 404.
+    /// [`NoRoute`] when no rule is met: answer 404.
     pub fn route_http(
         &self,
         destination: &Arc<Destination>,
-        _request: &http::request::Parts,
-    ) -> Result<Arc<Destination>, NoRoute> {
-        self.follow(destination, &destination.routes, |total| rand::rng().random_range(0..total))
+        head: &http::request::Parts,
+        roll: impl FnOnce(u64) -> u64,
+    ) -> Result<HttpDecision, NoRoute> {
+        let HttpRules::Ordered { rule, routes } = &destination.routes else {
+            return Ok(HttpDecision::Direct(Arc::clone(destination)));
+        };
+        let none = || NoRoute { to: destination.to_string(), rule: rule.clone() };
+        let route = routes.iter().find(|route| route.is_met(head)).ok_or_else(none)?;
+        let HttpAction::Forward(forward) = &route.action else {
+            return Ok(HttpDecision::Answer(Arc::clone(route)));
+        };
+        let target = forward.targets.pick(roll(forward.targets.total())).ok_or_else(none)?;
+        let destination = self.get(target.id).map(Arc::clone).ok_or_else(none)?;
+        Ok(HttpDecision::Forward { route: Arc::clone(route), target: target.clone(), destination })
     }
 
-    /// The destination that serves a TCP connection to `destination`.
+    /// The destination that serves a TCP connection to `destination`, and the rule that says so, if one does.
     ///
     /// # Errors
-    /// [`NoRoute`] when every rule was filtered out: close the connection.
-    pub fn route_tcp(&self, destination: &Arc<Destination>) -> Result<Arc<Destination>, NoRoute> {
-        self.follow(destination, &destination.tcp_routes, |total| rand::rng().random_range(0..total))
-    }
-
-    /// `roll` picks a number below its argument.
-    fn follow(
+    /// [`NoRoute`] when no rule is met: close the connection.
+    pub fn route_tcp(
         &self,
         destination: &Arc<Destination>,
-        rules: &RouteRules,
+        original: Option<SocketAddr>,
         roll: impl FnOnce(u64) -> u64,
     ) -> Result<Arc<Destination>, NoRoute> {
-        let RouteRules::Ordered { rule, routes } = rules else { return Ok(Arc::clone(destination)) };
-        let target = routes.first().and_then(|route| route.target(roll(route.total())));
-        let found = target.and_then(|id| self.get(id)).map(Arc::clone);
-        found.ok_or_else(|| NoRoute { to: destination.to_string(), rule: rule.clone() })
+        let TcpRules::Ordered { rule, routes } = &destination.tcp_routes else {
+            return Ok(Arc::clone(destination));
+        };
+        let none = || NoRoute { to: destination.to_string(), rule: rule.clone() };
+        let met = |route: &&TcpRoute| {
+            route.matches.is_empty() || route.matches.iter().any(|condition| condition.is_met(original))
+        };
+        let route = routes.iter().find(met).ok_or_else(none)?;
+        let id = route.targets.pick(roll(route.targets.total())).ok_or_else(none)?;
+        self.get(*id).map(Arc::clone).ok_or_else(none)
     }
 
-    fn get(&self, id: DestinationId) -> Option<&Arc<Destination>> {
+    /// The destination of a route's target or mirror.
+    #[must_use]
+    pub fn get(&self, id: DestinationId) -> Option<&Arc<Destination>> {
         self.all.get(id.0)
     }
 }

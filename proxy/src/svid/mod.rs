@@ -19,6 +19,7 @@ mod watch;
 pub use agent::{AgentConfig, AgentError, start};
 pub use state::StateError;
 pub use token::{TokenError, TokenSource};
+pub(crate) use watch::Moment;
 pub use watch::{Counts, IdentityStatus, IdentityWatch};
 
 pub use crate::tls::{Identity, IdentityError};

@@ -56,7 +56,7 @@ impl IdentityStatus {
 }
 
 /// Time since the epoch, shown as a date (RFC 3339, UTC).
-struct Moment(Duration);
+pub(crate) struct Moment(pub(crate) Duration);
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,6 +133,8 @@ struct Shared {
     clock: Clock,
     since: Duration,
     current: ArcSwapOption<Current>,
+    /// Milliseconds since the epoch; 0: nothing planned.
+    renewal: AtomicU64,
     last_error: Mutex<Option<String>>,
     counters: Counters,
 }
@@ -145,6 +147,12 @@ pub struct IdentityWatch {
 }
 
 impl IdentityWatch {
+    /// Of a sidecar that has no certificate, and nobody to get one.
+    #[cfg(test)]
+    pub(crate) fn uncertified(clock: Clock) -> Self {
+        Publisher::new(clock).1
+    }
+
     /// The identity in force; `None` before the first certificate. An expired one stays until it is replaced:
     /// handshakes with it fail by themselves.
     #[must_use]
@@ -194,6 +202,19 @@ impl IdentityWatch {
         }
     }
 
+    /// When the current certificate was received, since the epoch; for one of an earlier run, its NotBefore.
+    #[must_use]
+    pub fn received(&self) -> Option<Duration> {
+        self.shared.current.load().as_ref().map(|current| current.received)
+    }
+
+    /// When the next certificate is asked for, since the epoch; `None` while one is.
+    #[must_use]
+    pub fn renewal(&self) -> Option<Duration> {
+        let at = self.shared.renewal.load(Ordering::Relaxed);
+        (at > 0).then(|| Duration::from_millis(at))
+    }
+
     /// What the agent has done since its start.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -205,6 +226,17 @@ impl IdentityWatch {
             bundles: read(&counters.bundles),
             bundles_refused: read(&counters.bundles_refused),
         }
+    }
+}
+
+#[cfg(test)]
+impl IdentityWatch {
+    /// An identity that is never replaced.
+    pub(crate) fn fixed(clock: Clock, identity: Identity) -> Self {
+        let received = clock.now();
+        let (publisher, watch) = Publisher::new(clock);
+        publisher.swap_in(Arc::new(identity), received);
+        watch
     }
 }
 
@@ -226,6 +258,7 @@ impl Publisher {
             since: clock.now(),
             clock,
             current: ArcSwapOption::empty(),
+            renewal: AtomicU64::new(0),
             last_error: Mutex::default(),
             counters: Counters::default(),
         });
@@ -241,6 +274,12 @@ impl Publisher {
     pub(super) fn swap_in(&self, identity: Arc<Identity>, received: Duration) {
         self.shared.current.store(Some(Arc::new(Current { identity, received })));
         self.changes.send_replace(());
+    }
+
+    /// The next attempt is due at `at` (since the epoch), or under way.
+    pub(super) fn renewal_at(&self, at: Option<Duration>) {
+        let at = at.map_or(0, |at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        self.shared.renewal.store(at, Ordering::Relaxed);
     }
 
     pub(super) fn issued(&self) {

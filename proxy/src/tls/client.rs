@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Alpn, ExpectedPeer, Identity, NoMutualTls, Role, VerifiedPeer};
+use super::{Alpn, EgressTls, ExpectedPeer, Identity, NoMutualTls, Role, VerifiedPeer};
 
 /// A connection whose server has proven to be the expected one, and has asked who we are.
 pub struct Originated<IO> {
@@ -62,6 +62,43 @@ where
     let peer = identity.verifier().verify(leaf, others, Role::Server)?;
     let alpn = Alpn::settled(connection.alpn_protocol());
     Ok(Originated { stream, peer, alpn })
+}
+
+/// A connection to a server outside of the mesh, which has proven a DNS name.
+pub struct EgressOriginated<IO> {
+    /// Plaintext side of the connection.
+    pub stream: TlsStream<IO>,
+    /// What the server agreed to speak.
+    pub alpn: Alpn,
+    /// The end of the server's certificate, since the epoch.
+    pub not_after: Duration,
+}
+
+/// Begins a handshake with a server outside of the mesh.
+///
+/// # Errors
+/// [`NoMutualTls`].
+pub async fn originate_egress<IO>(
+    io: IO,
+    egress: &EgressTls,
+    alpn: &[Alpn],
+    deadline: Duration,
+) -> Result<EgressOriginated<IO>, NoMutualTls>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = TlsConnector::from(egress.config_for(alpn)).connect(egress.sni().clone(), io);
+    let stream = tokio::time::timeout(deadline, handshake)
+        .await
+        .map_err(|_| NoMutualTls::Timeout(deadline))?
+        .map_err(NoMutualTls::of_io)?;
+    let (_, connection) = stream.get_ref();
+    let none = || NoMutualTls::Protocol(rustls::Error::NoCertificatesPresented);
+    let leaf = connection.peer_certificates().and_then(<[_]>::first).ok_or_else(none)?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|_| none())?;
+    let not_after = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    let alpn = Alpn::settled(connection.alpn_protocol());
+    Ok(EgressOriginated { stream, alpn, not_after: Duration::from_secs(not_after) })
 }
 
 /// Notes that the server asked for our certificate: TLS that proves one side only is not what was ordered.

@@ -11,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite as suite, kx_group as group};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, Error, ServerConfig, SupportedProtocolVersion};
 
 use super::callbacks::ClientVerifier;
@@ -75,7 +76,7 @@ pub(super) fn server(
     config.ignore_client_order = true;
     // RFC 7627: without it a TLS 1.2 handshake's secret is not bound to the certificates (triple handshake).
     config.require_ems = true;
-    config.alpn_protocols = Alpn::Http1.wire().into_iter().collect();
+    config.alpn_protocols = [Alpn::Http2, Alpn::Http1].into_iter().filter_map(Alpn::wire).collect();
     Ok(config)
 }
 
@@ -105,6 +106,25 @@ pub(crate) fn anonymous_client(
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
+    Ok(without_memory(config))
+}
+
+/// A client of a server outside of the mesh. `clock` tells whether the server's certificate is in date.
+pub(super) fn egress(
+    own: Option<Arc<SingleCertAndKey>>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    provider: Arc<CryptoProvider>,
+    min_version: MinVersion,
+    clock: Arc<dyn TimeProvider>,
+) -> Result<ClientConfig, Error> {
+    let config = ClientConfig::builder_with_details(provider, clock)
+        .with_protocol_versions(min_version.versions())?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let config = match own {
+        Some(own) => config.with_client_cert_resolver(own),
+        None => config.with_no_client_auth(),
+    };
     Ok(without_memory(config))
 }
 

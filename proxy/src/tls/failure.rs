@@ -104,7 +104,7 @@ impl NoMutualTls {
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Timeout(_) => "timeout",
+            Self::Timeout(_) => "handshake_timeout",
             Self::Closed => "closed",
             Self::Io(_) => "io",
             Self::NotTls => "not_tls",

@@ -28,7 +28,8 @@ pub enum IdentityError {
     Config(#[source] rustls::Error),
 }
 
-/// One generation: own SVID, trust bundles, and the TLS configurations made from them.
+/// One generation: own SVID, trust bundles, and the TLS configurations made from them. Cheap to clone.
+#[derive(Clone)]
 pub struct Identity {
     generation: u64,
     svid: Arc<Svid>,
@@ -121,7 +122,7 @@ impl Identity {
         &self.verifier
     }
 
-    pub(super) fn server_config(&self) -> Arc<ServerConfig> {
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
 

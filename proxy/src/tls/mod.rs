@@ -8,6 +8,7 @@
 mod callbacks;
 mod client;
 mod configs;
+mod egress;
 mod failure;
 mod identity;
 mod peer;
@@ -19,8 +20,9 @@ pub(crate) mod testing;
 mod tests;
 mod verifier;
 
-pub use client::{Originated, originate};
+pub use client::{EgressOriginated, Originated, originate, originate_egress};
 pub use configs::MinVersion;
+pub use egress::{EgressTls, EgressTlsError};
 pub use failure::{NoMutualTls, PeerDefect};
 pub use identity::{Identity, IdentityError};
 pub use peer::{ExpectedPeer, VerifiedPeer};
@@ -37,6 +39,8 @@ pub(crate) use verifier::Verifier;
 pub enum Alpn {
     /// `http/1.1`.
     Http1,
+    /// `h2`.
+    Http2,
     /// Nothing: the bytes are opaque.
     None,
 }
@@ -46,6 +50,7 @@ impl Alpn {
     fn wire(self) -> Option<Vec<u8>> {
         match self {
             Self::Http1 => Some(b"http/1.1".to_vec()),
+            Self::Http2 => Some(b"h2".to_vec()),
             Self::None => None,
         }
     }
@@ -53,6 +58,7 @@ impl Alpn {
     fn settled(protocol: Option<&[u8]>) -> Self {
         match protocol {
             Some(b"http/1.1") => Self::Http1,
+            Some(b"h2") => Self::Http2,
             _ => Self::None,
         }
     }

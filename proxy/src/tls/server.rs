@@ -16,6 +16,8 @@ pub struct Terminated<IO> {
     pub peer: VerifiedPeer,
     /// What the client wants to speak.
     pub alpn: Alpn,
+    /// The name that the client asked for (SNI).
+    pub sni: Option<String>,
 }
 
 /// Answers a client's handshake. Any workload with a trust bundle's word gets through; whether it may come in
@@ -45,5 +47,6 @@ where
         .ok_or(NoMutualTls::NoClientCertificate)?;
     let peer = identity.verifier().verify(leaf, others, Role::Client)?;
     let alpn = Alpn::settled(connection.alpn_protocol());
-    Ok(Terminated { stream, peer, alpn })
+    let sni = connection.server_name().map(str::to_owned);
+    Ok(Terminated { stream, peer, alpn, sni })
 }

@@ -100,6 +100,14 @@ impl Leaf {
     }
 }
 
+pub(crate) fn pem(certificates: &[CertificateDer<'static>]) -> String {
+    let one = |der: &CertificateDer<'_>| {
+        let lines = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+    };
+    certificates.iter().map(one).collect()
+}
+
 pub(crate) fn bundles(roots: Vec<CertificateDer<'static>>) -> TrustBundles {
     let mut bundles = TrustBundles::default();
     bundles.insert(TrustBundle::new(trust_domain(), 1, roots).unwrap());

@@ -1,43 +1,37 @@
-//! DestinationRule: how a service is reached: TLS, pool limits and subsets.
+//! DestinationRule: how a service is reached: TLS, pool limits, balancing and subsets.
+
+mod balancing;
+mod pool;
+mod tls;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::path::Path;
 
-use portcullis_identity::SpiffeId;
-use rustls_pki_types::ServerName;
-
-use super::host::HostPattern;
+use super::PolicyScope;
+use super::host::{Exports, HostPattern};
 use super::resource::Meta;
-use super::service_entry::read_subject_alt_names;
 use crate::config::decode::{Fields, Node};
 use crate::config::report::{Faults, Place, quoted};
-use crate::config::values::{dns_label, duration, host, labels};
-use crate::route::PoolLimits;
+use crate::config::values::{dns_label, labels};
+use crate::route::{Balancer, OutlierDetection};
 
-const UNSUPPORTED: [&str; 2] = ["exportTo", "workloadSelector"];
-const UNSUPPORTED_IN_POLICY: [&str; 5] =
-    ["loadBalancer", "outlierDetection", "proxyProtocol", "retryBudget", "tunnel"];
-const UNSUPPORTED_IN_TLS: [&str; 6] =
-    ["caCertificates", "caCrl", "clientCertificate", "credentialName", "insecureSkipVerify", "privateKey"];
-const UNSUPPORTED_IN_TCP: [&str; 3] = ["idleTimeout", "maxConnectionDuration", "tcpKeepalive"];
-const UNSUPPORTED_IN_HTTP: [&str; 6] = [
-    "h2UpgradePolicy",
-    "idleTimeout",
-    "maxConcurrentStreams",
-    "maxRequestsPerConnection",
-    "maxRetries",
-    "useClientProtocol",
+pub(super) use pool::PoolSettings;
+pub(super) use tls::{TlsMode, TlsSettings};
+
+const REFUSED_IN_POLICY: [(&str, &str); 3] = [
+    ("proxyProtocol", "who called is proven by the certificate; remove it"),
+    ("retryBudget", "bound retries by connectionPool.http.maxRetries"),
+    ("tunnel", "remove it, nothing is tunnelled through another proxy"),
 ];
-/// Istio's numbers are signed.
-const MAX_NUMBER: u64 = 2_147_483_647;
-/// A day: a longer wait for a connection is a typing error.
-const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// One validated DestinationRule.
 pub(super) struct DestinationRule {
     pub(super) meta: Meta,
     pub(super) host: HostPattern,
     pub(super) host_place: Place,
+    exports: Exports,
+    /// Labels of the clients that it is for, in its own namespace; `None`: it is for all clients.
+    selector: Option<BTreeMap<String, String>>,
     policy: TrafficPolicy,
     subsets: BTreeMap<String, Subset>,
 }
@@ -54,46 +48,33 @@ struct TrafficPolicy {
     ports: BTreeMap<u16, Settings>,
 }
 
-/// What a traffic policy may set; what it leaves out is inherited, field by field.
+/// What a traffic policy may set; what it leaves out is inherited: limits and TLS settings one by one, the balancer
+/// and the outlier detection as a block.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Settings {
-    plaintext: Option<bool>,
-    pub(super) sni: Option<ServerName<'static>>,
-    pub(super) subject_alt_names: Option<Vec<SpiffeId>>,
-    max_connections: Option<u32>,
-    connect_timeout: Option<Duration>,
-    http1_max_pending_requests: Option<u32>,
-    http2_max_requests: Option<u32>,
+    pub(super) tls: TlsSettings,
+    pub(super) pool: PoolSettings,
+    balancer: Option<Balancer>,
+    /// Written, and possibly with everything in it switched off.
+    outliers: Option<Option<OutlierDetection>>,
 }
 
 impl Settings {
     fn or(self, wider: &Self) -> Self {
         Self {
-            plaintext: self.plaintext.or(wider.plaintext),
-            sni: self.sni.or_else(|| wider.sni.clone()),
-            subject_alt_names: self.subject_alt_names.or_else(|| wider.subject_alt_names.clone()),
-            max_connections: self.max_connections.or(wider.max_connections),
-            connect_timeout: self.connect_timeout.or(wider.connect_timeout),
-            http1_max_pending_requests: self.http1_max_pending_requests.or(wider.http1_max_pending_requests),
-            http2_max_requests: self.http2_max_requests.or(wider.http2_max_requests),
+            tls: self.tls.or(&wider.tls),
+            pool: self.pool.or(&wider.pool),
+            balancer: self.balancer.or(wider.balancer),
+            outliers: self.outliers.or_else(|| wider.outliers.clone()),
         }
     }
 
-    /// Mutual TLS unless DISABLE is written: an omitted mode never means plaintext.
-    pub(super) fn is_plaintext(&self) -> bool {
-        self.plaintext.unwrap_or(false)
+    pub(super) fn balancer(&self) -> Balancer {
+        self.balancer.unwrap_or_default()
     }
 
-    pub(super) fn limits(&self) -> PoolLimits {
-        let default = PoolLimits::default();
-        PoolLimits {
-            max_connections: self.max_connections.unwrap_or(default.max_connections),
-            connect_timeout: self.connect_timeout.unwrap_or(default.connect_timeout),
-            http1_max_pending_requests: self
-                .http1_max_pending_requests
-                .unwrap_or(default.http1_max_pending_requests),
-            http2_max_requests: self.http2_max_requests.unwrap_or(default.http2_max_requests),
-        }
+    pub(super) fn outliers(&self) -> Option<OutlierDetection> {
+        self.outliers.clone().flatten()
     }
 }
 
@@ -110,19 +91,41 @@ impl DestinationRule {
         self.subsets.get(name)
     }
 
+    /// Whether it is for this client: exported to its namespace, and its labels selected.
+    pub(super) fn is_for(&self, scope: &PolicyScope) -> bool {
+        let namespace = scope.workload.namespace();
+        let selected = |labels: &BTreeMap<String, String>| {
+            self.meta.namespace == namespace
+                && labels.iter().all(|(key, value)| scope.labels.get(key) == Some(value))
+        };
+        self.exports.reach(namespace, &self.meta.namespace) && self.selector.as_ref().is_none_or(selected)
+    }
+
+    /// Whether it is for single clients: such a rule goes before one of the same host for all clients.
+    pub(super) fn is_selective(&self) -> bool {
+        self.selector.is_some()
+    }
+
+    /// Files that its TLS settings name.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let settings = self.policies().flat_map(|policy| policy.ports.values().chain([&policy.all]));
+        settings.flat_map(|settings| settings.tls.files())
+    }
+
     fn policies(&self) -> impl Iterator<Item = &TrafficPolicy> {
         self.subsets.values().map(|subset| &subset.policy).chain([&self.policy])
     }
 
     fn has_exceptions(&self) -> bool {
         let mut settings = self.policies().flat_map(|policy| policy.ports.values().chain([&policy.all]));
-        settings.any(Settings::is_plaintext)
+        settings.any(|settings| settings.tls.mode == Some(TlsMode::Disable))
     }
 
     /// Whether the rule makes, or may make, `port` an exception.
     fn is_exception(&self, port: u16) -> bool {
         self.policies().any(|policy| {
-            policy.ports.get(&port).unwrap_or(&policy.all).plaintext.or(policy.all.plaintext) == Some(true)
+            let narrow = policy.ports.get(&port).unwrap_or(&policy.all).tls.mode;
+            narrow.or(policy.all.tls.mode) == Some(TlsMode::Disable)
         })
     }
 }
@@ -131,18 +134,22 @@ pub(super) fn read(meta: Meta, mut spec: Fields<'_>, faults: &mut Faults) -> Opt
     let host = spec.require("host", faults).and_then(|node| {
         Some((node.parsed(faults, |text| HostPattern::parse(text, &meta.namespace))?, node.place()))
     });
-    let policy = spec.take("trafficPolicy").map(|node| read_policy(&node, faults)).unwrap_or_default();
+    let exports = spec.take("exportTo").map(|node| Exports::read(&node, faults)).unwrap_or_default();
+    let selector = spec.take("workloadSelector").map(|node| read_selector(&node, faults));
+    let mesh = TlsMode::IstioMutual;
+    let policy = spec.take("trafficPolicy").map(|node| read_policy(&node, mesh, faults)).unwrap_or_default();
+    let wider = policy.all.tls.mode.unwrap_or(mesh);
     let mut subsets = BTreeMap::new();
     for node in spec.take("subsets").map(|node| node.items(faults)).unwrap_or_default() {
-        let Some((name, subset)) = read_subset(&node, faults) else { continue };
+        let Some((name, subset)) = read_subset(&node, wider, faults) else { continue };
         if subsets.contains_key(&name) {
             node.fault(faults, format!("the subset {} appears twice", quoted(&name)));
         }
         subsets.insert(name, subset);
     }
-    spec.finish(&UNSUPPORTED, faults);
+    spec.finish(&[], faults);
     let (host, host_place) = host?;
-    let rule = DestinationRule { meta, host, host_place, policy, subsets };
+    let rule = DestinationRule { meta, host, host_place, exports, selector, policy, subsets };
     rule.meta.check_plans(|port| rule.is_exception(port), faults);
     if !matches!(rule.host, HostPattern::Exact(_)) && rule.has_exceptions() {
         faults.add(
@@ -153,34 +160,50 @@ pub(super) fn read(meta: Meta, mut spec: Fields<'_>, faults: &mut Faults) -> Opt
     Some(rule)
 }
 
-fn read_subset(node: &Node<'_>, faults: &mut Faults) -> Option<(String, Subset)> {
+/// `{matchLabels: {...}}`.
+fn read_selector(node: &Node<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
+    let Some(mut fields) = node.fields(faults) else { return BTreeMap::new() };
+    let labels = fields.take("matchLabels").map(|node| labels(&node, faults)).unwrap_or_default();
+    if labels.is_empty() && fields.is_finished() {
+        node.fault(faults, "selects nobody in particular: remove it, or write matchLabels: {KEY: VALUE}");
+    }
+    fields.finish(&[], faults);
+    labels
+}
+
+fn read_subset(node: &Node<'_>, wider: TlsMode, faults: &mut Faults) -> Option<(String, Subset)> {
     let mut fields = node.fields(faults)?;
     let name = fields.require("name", faults).and_then(|node| node.parsed(faults, dns_label));
     let labels = fields.take("labels").map(|node| labels(&node, faults)).unwrap_or_default();
-    let policy = fields.take("trafficPolicy").map(|node| read_policy(&node, faults)).unwrap_or_default();
+    let policy =
+        fields.take("trafficPolicy").map(|node| read_policy(&node, wider, faults)).unwrap_or_default();
     fields.finish(&[], faults);
     Some((name?, Subset { labels, policy }))
 }
 
-fn read_policy(node: &Node<'_>, faults: &mut Faults) -> TrafficPolicy {
+/// `wider` is the TLS mode that holds where none is written.
+fn read_policy(node: &Node<'_>, wider: TlsMode, faults: &mut Faults) -> TrafficPolicy {
     let Some(mut fields) = node.fields(faults) else { return TrafficPolicy::default() };
-    let all = read_settings(&mut fields, faults);
+    let all = read_settings(&mut fields, wider, faults);
+    let wider = all.tls.mode.unwrap_or(wider);
     let mut ports = BTreeMap::new();
     for node in fields.take("portLevelSettings").map(|node| node.items(faults)).unwrap_or_default() {
-        let Some((port, settings)) = read_port_level(&node, faults) else { continue };
+        let Some((port, settings)) = read_port_level(&node, wider, faults) else { continue };
         if ports.insert(port, settings).is_some() {
             node.fault(faults, format!("port {port} appears twice"));
         }
     }
-    fields.finish(&UNSUPPORTED_IN_POLICY, faults);
+    fields.refuse(&REFUSED_IN_POLICY, faults);
+    fields.finish(&[], faults);
     TrafficPolicy { all, ports }
 }
 
-fn read_port_level(node: &Node<'_>, faults: &mut Faults) -> Option<(u16, Settings)> {
+fn read_port_level(node: &Node<'_>, wider: TlsMode, faults: &mut Faults) -> Option<(u16, Settings)> {
     let mut fields = node.fields(faults)?;
     let port = fields.require("port", faults).and_then(|node| read_port_number(&node, faults));
-    let settings = read_settings(&mut fields, faults);
-    fields.finish(&UNSUPPORTED_IN_POLICY, faults);
+    let settings = read_settings(&mut fields, wider, faults);
+    fields.refuse(&REFUSED_IN_POLICY, faults);
+    fields.finish(&[], faults);
     Some((port?, settings))
 }
 
@@ -192,61 +215,11 @@ pub(super) fn read_port_number(node: &Node<'_>, faults: &mut Faults) -> Option<u
     number
 }
 
-fn read_settings(fields: &mut Fields<'_>, faults: &mut Faults) -> Settings {
-    let mut settings = Settings::default();
-    if let Some(mut tls) = fields.take("tls").and_then(|node| node.fields(faults)) {
-        settings.plaintext = tls.take("mode").and_then(|node| read_tls_mode(&node, faults));
-        let server_name =
-            |text: &str| ServerName::try_from(host(text)?).map_err(|_| "not a DNS name".to_owned());
-        settings.sni = tls.take("sni").and_then(|node| node.parsed(faults, server_name));
-        settings.subject_alt_names =
-            tls.take("subjectAltNames").map(|node| read_subject_alt_names(&node, faults));
-        tls.finish(&UNSUPPORTED_IN_TLS, faults);
+fn read_settings(fields: &mut Fields<'_>, wider: TlsMode, faults: &mut Faults) -> Settings {
+    Settings {
+        tls: fields.take("tls").map(|node| tls::read(&node, wider, faults)).unwrap_or_default(),
+        pool: fields.take("connectionPool").map(|node| pool::read(&node, faults)).unwrap_or_default(),
+        balancer: fields.take("loadBalancer").and_then(|node| balancing::read_balancer(&node, faults)),
+        outliers: fields.take("outlierDetection").map(|node| balancing::read_outliers(&node, faults)),
     }
-    let Some(mut pool) = fields.take("connectionPool").and_then(|node| node.fields(faults)) else {
-        return settings;
-    };
-    if let Some(mut tcp) = pool.take("tcp").and_then(|node| node.fields(faults)) {
-        settings.max_connections =
-            tcp.take("maxConnections").and_then(|node| node.integer(faults, 1..=MAX_NUMBER));
-        settings.connect_timeout =
-            tcp.take("connectTimeout").and_then(|node| node.duration(faults, connect_timeout));
-        tcp.finish(&UNSUPPORTED_IN_TCP, faults);
-    }
-    if let Some(mut http) = pool.take("http").and_then(|node| node.fields(faults)) {
-        let mut number = |name| http.take(name).and_then(|node| node.integer(faults, 1..=MAX_NUMBER));
-        settings.http1_max_pending_requests = number("http1MaxPendingRequests");
-        settings.http2_max_requests = number("http2MaxRequests");
-        http.finish(&UNSUPPORTED_IN_HTTP, faults);
-    }
-    pool.finish(&[], faults);
-    settings
-}
-
-fn connect_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = duration(text)?;
-    if timeout.is_zero() || timeout > MAX_CONNECT_TIMEOUT {
-        Err("not between 1ms and 24h".to_owned())
-    } else {
-        Ok(timeout)
-    }
-}
-
-/// Whether the mode means plaintext.
-fn read_tls_mode(node: &Node<'_>, faults: &mut Faults) -> Option<bool> {
-    let text = node.text(faults)?;
-    match text {
-        "ISTIO_MUTUAL" => return Some(false),
-        "DISABLE" => return Some(true),
-        "MUTUAL" | "SIMPLE" => {
-            node.fault(
-                faults,
-                format!("not supported: mode {text}; write ISTIO_MUTUAL, certificates are managed"),
-            );
-        }
-        other => {
-            node.fault(faults, format!("{} is not a mode: write ISTIO_MUTUAL or DISABLE", quoted(other)))
-        }
-    }
-    None
 }

@@ -18,6 +18,8 @@ use crate::config::values::port;
 
 const DOMAIN: &str = "portcullis.dev/";
 const PREFIX: &str = "exception-";
+/// Would make `sourceLabels` a boundary on the server's side.
+const ENFORCE_LABELS: &str = "enforce-source-labels";
 const DATE: StaticFormatDescription = format_description!("[year]-[month]-[day]");
 /// Days before its end from which a plan is warned about.
 const SOON: i64 = 14;
@@ -35,6 +37,12 @@ pub(super) fn read_plans(node: &Node<'_>, allowed: bool, faults: &mut Faults) ->
     let mut plans = BTreeMap::new();
     for Entry { key, place, value } in node.entries(faults) {
         let Some(name) = key.strip_prefix(DOMAIN) else { continue };
+        if name == ENFORCE_LABELS {
+            let message = "not supported yet: needs labels signed into certificates; remove it, and do not take \
+                           sourceLabels for a boundary";
+            faults.add(place, message);
+            continue;
+        }
         let Some(number) = name.strip_prefix(PREFIX) else {
             faults.add(place, format!("unknown annotation; known: {DOMAIN}{PREFIX}PORT"));
             continue;

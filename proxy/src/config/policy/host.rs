@@ -1,7 +1,9 @@
-//! Hosts as rules name them: exact, short or with a wildcard.
+//! Hosts as rules name them: exact, short or with a wildcard; and the namespaces that rules are for.
 
 use std::fmt;
 
+use crate::config::decode::Node;
+use crate::config::report::Faults;
 use crate::config::values::{dns_label, host};
 
 /// What short names of services end in. Kubernetes' default, and Istio's.
@@ -65,10 +67,41 @@ pub(super) fn full_name(text: &str, namespace: &str) -> Result<String, String> {
 }
 
 /// `NS` of `NAME.NS.svc.DOMAIN`.
-pub(super) fn service_namespace(host: &str) -> Option<&str> {
+#[must_use]
+pub fn service_namespace(host: &str) -> Option<&str> {
     let mut labels = host.splitn(4, '.');
     let (_, namespace, svc, _) = (labels.next()?, labels.next()?, labels.next()?, labels.next()?);
     (svc == "svc").then_some(namespace)
+}
+
+/// `exportTo`: the namespaces whose workloads a resource is for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Exports {
+    /// `None`: all of them.
+    namespaces: Option<Vec<String>>,
+}
+
+impl Exports {
+    pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Self {
+        let namespace = |text: &str| match text {
+            "." | "*" => Ok(text.to_owned()),
+            "~" => Err("not supported: an export to nobody; remove the resource".to_owned()),
+            other => dns_label(other).map_err(|_| "write \"*\", \".\" or the name of a namespace".to_owned()),
+        };
+        // Istio takes an empty list for an absent one.
+        if node.is_empty_list() {
+            return Self::default();
+        }
+        let names = node.list(faults, |node, faults| node.parsed(faults, namespace));
+        let all = names.iter().any(|name| name == "*");
+        Self { namespaces: (!all).then_some(names) }
+    }
+
+    /// Whether a workload in `namespace` sees a resource of the namespace `own`.
+    pub(super) fn reach(&self, namespace: &str, own: &str) -> bool {
+        let named = |name: &String| name == namespace || (name == "." && own == namespace);
+        self.namespaces.as_ref().is_none_or(|names| names.iter().any(named))
+    }
 }
 
 #[cfg(test)]

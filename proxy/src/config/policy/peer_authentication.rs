@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::PolicyScope;
 use super::exceptions::Judge;
 use super::resource::Meta;
+use super::selector::Selector;
 use super::warning::Opening;
 use crate::authz::{InboundPolicy, Plan, PortRule, RuleRef};
 use crate::config::decode::{Entry, Fields, Node};
 use crate::config::report::{Faults, quoted};
-use crate::config::values::{labels, port};
+use crate::config::values::port;
 
 const PERMISSIVE: &str =
     "PERMISSIVE is refused: it lets plaintext in beside mutual TLS, and nobody sees which is used";
@@ -19,7 +20,7 @@ const EXCEPTION: &str = "open single ports with portLevelMtls: {PORT: {mode: DIS
 /// One validated PeerAuthentication.
 pub(super) struct PeerAuthentication {
     meta: Meta,
-    selector: Option<BTreeMap<String, String>>,
+    selector: Selector,
     mode: Mode,
     ports: BTreeMap<u16, PortLevel>,
 }
@@ -38,7 +39,7 @@ enum PortLevel {
 }
 
 pub(super) fn read(meta: Meta, mut spec: Fields<'_>, faults: &mut Faults) -> Option<PeerAuthentication> {
-    let selector = spec.take("selector").and_then(|node| read_selector(&node, faults));
+    let selector = Selector::take(&mut spec, faults);
     let mode = spec.take("mtls").map_or(Some(Mode::Unset), |node| read_mode(&node, faults));
     let mut ports = BTreeMap::new();
     for Entry { key, place, value } in
@@ -56,19 +57,6 @@ pub(super) fn read(meta: Meta, mut spec: Fields<'_>, faults: &mut Faults) -> Opt
     spec.finish(&[], faults);
     meta.check_plans(|port| ports.get(&port) == Some(&PortLevel::Disable), faults);
     Some(PeerAuthentication { meta, selector, mode: mode?, ports })
-}
-
-fn read_selector(node: &Node<'_>, faults: &mut Faults) -> Option<BTreeMap<String, String>> {
-    let mut fields = node.fields(faults)?;
-    let selector = fields.take("matchLabels").map(|node| labels(&node, faults)).unwrap_or_default();
-    fields.finish(&[], faults);
-    if selector.is_empty() {
-        node.fault(
-            faults,
-            "selects nothing in particular: write matchLabels, or remove it to mean the whole namespace",
-        );
-    }
-    Some(selector)
 }
 
 /// `{mode: ...}` as text, with its place. An absent mode is UNSET.
@@ -123,14 +111,13 @@ impl PeerAuthentication {
     /// At which level it holds for the workload, if it does.
     fn level(&self, scope: &PolicyScope) -> Option<Level> {
         let own = self.meta.namespace == scope.workload.namespace();
-        match &self.selector {
-            None if self.meta.namespace == scope.root_namespace => Some(Level::Mesh),
-            None => own.then_some(Level::Namespace),
-            Some(selector) => {
-                let selected = selector.iter().all(|(key, value)| scope.labels.get(key) == Some(value));
-                (own && selected).then_some(Level::Workload)
-            }
+        if self.selector.is_set() {
+            return (own && self.selector.selects(&scope.labels)).then_some(Level::Workload);
         }
+        if self.meta.namespace == scope.root_namespace {
+            return Some(Level::Mesh);
+        }
+        own.then_some(Level::Namespace)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::exceptions::{Annotated, read_plans};
 use crate::authz::RuleRef;
-use crate::config::decode::{Fields, Node};
+use crate::config::decode::{Entry, Fields, Node};
 use crate::config::report::{Faults, Place, quoted};
 use crate::config::values::{dns_label, dns_name};
 
@@ -19,8 +19,7 @@ const API_VERSIONS: [&str; 6] = [
 ];
 
 /// Kinds of Istio's that are known by name alone.
-const UNSUPPORTED_KINDS: [&str; 11] = [
-    "AuthorizationPolicy",
+const UNSUPPORTED_KINDS: [&str; 10] = [
     "EnvoyFilter",
     "Gateway",
     "ProxyConfig",
@@ -47,18 +46,23 @@ const SERVER_METADATA: [&str; 10] = [
     "uid",
 ];
 
+/// Istio's annotation for a policy that is evaluated and not enforced.
+const DRY_RUN: &str = "istio.io/dry-run";
+
 /// The kinds of resource that a policy is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     PeerAuthentication,
+    AuthorizationPolicy,
     ServiceEntry,
     DestinationRule,
     VirtualService,
 }
 
 impl Kind {
-    const ALL: [(&'static str, Self); 4] = [
+    const ALL: [(&'static str, Self); 5] = [
         ("PeerAuthentication", Self::PeerAuthentication),
+        ("AuthorizationPolicy", Self::AuthorizationPolicy),
         ("ServiceEntry", Self::ServiceEntry),
         ("DestinationRule", Self::DestinationRule),
         ("VirtualService", Self::VirtualService),
@@ -142,9 +146,19 @@ fn read_meta(node: &Node<'_>, kind_name: &str, kind: Kind, faults: &mut Faults) 
     let annotations = fields.take("annotations");
     fields.ignore(&SERVER_METADATA);
     fields.finish(&[], faults);
-    let plans =
-        annotations.map(|node| read_plans(&node, kind.may_have_exceptions(), faults)).unwrap_or_default();
+    let plans = annotations.map(|node| read_annotations(&node, kind, faults)).unwrap_or_default();
     let (name, namespace) = (name?, namespace?);
     let rule = RuleRef::resource(kind_name, &namespace, &name);
     Some(Meta { rule, namespace, plans, place: node.place() })
+}
+
+fn read_annotations(node: &Node<'_>, kind: Kind, faults: &mut Faults) -> BTreeMap<u16, Annotated> {
+    let plans = read_plans(node, kind.may_have_exceptions(), faults);
+    // A policy that its author does not want enforced yet must not be; left out in silence, it would be missed.
+    let dry_run = node.entries(faults).into_iter().find(|entry| entry.key == DRY_RUN);
+    if let Some(Entry { place, .. }) = dry_run {
+        faults
+            .add(place, format!("not supported: {DRY_RUN}; to record what would be met write action: AUDIT"));
+    }
+    plans
 }

@@ -1,19 +1,26 @@
 //! ServiceEntry: the services that exist, their addresses, ports and endpoints.
 
+mod endpoints;
+mod ports;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use portcullis_identity::SpiffeId;
 
+use super::host::Exports;
 use super::resource::Meta;
-use crate::config::decode::{Entry, Fields, Node};
+use crate::config::decode::{Fields, Node};
 use crate::config::report::{Faults, Place, quoted};
-use crate::config::values::{dns_label, host, ip_address, labels};
-use crate::route::{AppProtocol, Endpoint, Resolution};
+use crate::config::values::{host, ip_address};
+use crate::route::{Endpoint, EndpointAddr, Resolution};
+use endpoints::EndpointSpec;
 
-const UNSUPPORTED: [&str; 2] = ["exportTo", "workloadSelector"];
-const UNSUPPORTED_IN_ENDPOINT: [&str; 4] = ["locality", "network", "serviceAccount", "weight"];
-const UNSUPPORTED_PROTOCOLS: [&str; 5] = ["GRPC", "GRPC-WEB", "HTTP2", "HTTP_PROXY", "UDP"];
+pub(super) use ports::ServicePort;
+
+const REFUSED: [(&str, &str); 1] =
+    [("workloadSelector", "nobody here knows all workloads: write their addresses as endpoints")];
 
 /// One validated ServiceEntry.
 pub(super) struct ServiceEntry {
@@ -22,49 +29,46 @@ pub(super) struct ServiceEntry {
     pub(super) addresses: Vec<(IpAddr, Place)>,
     pub(super) ports: Vec<ServicePort>,
     pub(super) resolution: Resolution,
+    exports: Exports,
     endpoints: Vec<EndpointSpec>,
     /// `None`: not said. Empty only after a fault.
     pub(super) subject_alt_names: Option<Vec<SpiffeId>>,
 }
 
-/// One port of the service.
-pub(super) struct ServicePort {
-    pub(super) number: u16,
-    pub(super) protocol: AppProtocol,
-    name: String,
-    target: u16,
-}
-
-struct EndpointSpec {
-    address: IpAddr,
-    /// By the name of the service's port.
-    ports: BTreeMap<String, u16>,
-    labels: BTreeMap<String, String>,
-}
-
 impl ServiceEntry {
-    /// Where the port's servers are. With resolution NONE that is wherever the app dials.
+    /// Where the port's servers are. With resolution NONE that is wherever the app dials, and with resolution DNS
+    /// and no endpoints wherever the names of the hosts lead.
     pub(super) fn endpoints(&self, port: &ServicePort) -> Vec<Endpoint> {
+        let plain = |addr| Endpoint { addr, labels: BTreeMap::new(), weight: 1 };
         match self.resolution {
             Resolution::Original => {
-                let at = |address: IpAddr| SocketAddr::new(address, port.number);
-                self.addresses
-                    .iter()
-                    .map(|(address, _)| Endpoint { addr: at(*address), labels: BTreeMap::new() })
-                    .collect()
+                let at = |address: IpAddr| EndpointAddr::Socket(SocketAddr::new(address, port.number));
+                self.addresses.iter().map(|(address, _)| plain(at(*address))).collect()
             }
-            Resolution::Static => self
-                .endpoints
-                .iter()
-                .map(|endpoint| {
-                    let target = endpoint.ports.get(&port.name).copied().unwrap_or(port.target);
-                    Endpoint {
-                        addr: SocketAddr::new(endpoint.address, target),
-                        labels: endpoint.labels.clone(),
-                    }
-                })
-                .collect(),
+            Resolution::Dns if self.are_hosts_the_servers() => {
+                let at = |host: &str| EndpointAddr::Name(Arc::from(host), port.target);
+                self.hosts.iter().map(|(host, _)| plain(at(host))).collect()
+            }
+            Resolution::Static | Resolution::Dns => {
+                self.endpoints.iter().map(|endpoint| endpoint.at(port)).collect()
+            }
         }
+    }
+
+    /// Whether each host is looked up itself, for want of endpoints.
+    pub(super) fn are_hosts_the_servers(&self) -> bool {
+        self.resolution == Resolution::Dns && self.endpoints.is_empty()
+    }
+
+    /// The service accounts that the endpoints run as; `None` when they do not say.
+    pub(super) fn service_accounts(&self) -> Option<Vec<&str>> {
+        let accounts = self.endpoints.iter().map(|endpoint| endpoint.service_account.as_deref());
+        accounts.collect::<Option<Vec<_>>>().filter(|accounts| !accounts.is_empty())
+    }
+
+    /// Whether workloads of `namespace` may see it.
+    pub(super) fn is_for(&self, namespace: &str) -> bool {
+        self.exports.reach(namespace, &self.meta.namespace)
     }
 }
 
@@ -74,22 +78,56 @@ pub(super) fn read(meta: Meta, mut spec: Fields<'_>, faults: &mut Faults) -> Opt
         .take("addresses")
         .map(|node| node.list(faults, |node, faults| Some((node.parsed(faults, ip_address)?, node.place()))));
     let addresses = addresses.unwrap_or_default();
-    let ports = spec.require("ports", faults).map(|node| read_ports(&node, faults));
-    let resolution = spec.require("resolution", faults).and_then(|node| read_resolution(&node, faults));
+    let ports = spec.require("ports", faults).map(|node| ports::read(&node, faults));
+    let resolution_node = spec.require("resolution", faults);
+    let resolution = resolution_node.as_ref().and_then(|node| read_resolution(node, faults));
     if let Some(location) = spec.take("location") {
         // Either way mutual TLS is used and the identities have to be known: the word changes nothing here.
         location.word(faults, &[("MESH_EXTERNAL", ()), ("MESH_INTERNAL", ())]);
     }
+    let exports = spec.take("exportTo").map(|node| Exports::read(&node, faults)).unwrap_or_default();
     let endpoints_node = spec.take("endpoints");
-    let names: Vec<&str> = ports.iter().flatten().map(|port| port.name.as_str()).collect();
-    let endpoints: Vec<EndpointSpec> = endpoints_node
+    let endpoints = endpoints_node
         .as_ref()
-        .map(|node| node.list(faults, |node, faults| read_endpoint(node, &names, faults)))
+        .map(|node| endpoints::read(node, ports.as_deref().unwrap_or_default(), resolution, faults))
         .unwrap_or_default();
-    let subject_alt_names = spec.take("subjectAltNames").map(|node| read_subject_alt_names(&node, faults));
-    match (resolution, &endpoints_node) {
+    let names_node = spec.take("subjectAltNames");
+    if let (Some(node), Some(_)) = (&names_node, endpoints.iter().find(|e| e.service_account.is_some())) {
+        node.fault(faults, "the endpoints name service accounts already: write one or the other");
+    }
+    let subject_alt_names = names_node.map(|node| read_subject_alt_names(&node, faults));
+    let several = endpoints.len() > 1;
+    if several && resolution_node.is_some_and(|node| node.is_the_text("DNS_ROUND_ROBIN")) {
+        spec.node().fault(faults, "resolution DNS_ROUND_ROBIN takes one endpoint: write DNS for several");
+    }
+    check_resolution(resolution, endpoints_node.as_ref(), addresses.is_empty(), spec.node(), faults);
+    spec.refuse(&REFUSED, faults);
+    spec.finish(&[], faults);
+    Some(ServiceEntry {
+        meta,
+        hosts: hosts?,
+        addresses,
+        ports: ports?,
+        resolution: resolution?,
+        exports,
+        endpoints,
+        subject_alt_names,
+    })
+}
+
+fn check_resolution(
+    resolution: Option<Resolution>,
+    endpoints: Option<&Node<'_>>,
+    no_addresses: bool,
+    spec: &Node<'_>,
+    faults: &mut Faults,
+) {
+    match (resolution, endpoints) {
         (Some(Resolution::Static), None) => {
-            spec.node().fault(faults, "resolution STATIC needs endpoints: write endpoints: [{address: IP}]");
+            spec.fault(faults, "resolution STATIC needs endpoints: write endpoints: [{address: IP}]");
+        }
+        (Some(Resolution::Static), Some(node)) if node.is_empty_list() => {
+            node.fault(faults, "resolution STATIC needs endpoints: write endpoints: [{address: IP}]");
         }
         (Some(Resolution::Original), Some(node)) => {
             node.fault(
@@ -97,29 +135,20 @@ pub(super) fn read(meta: Meta, mut spec: Fields<'_>, faults: &mut Faults) -> Opt
                 "resolution NONE dials what the app dialled: write STATIC, or remove the endpoints",
             );
         }
-        (Some(Resolution::Original), None) if addresses.is_empty() => {
-            spec.node()
-                .fault(faults, "resolution NONE needs addresses: without one nothing leads to the service");
+        (Some(Resolution::Original), None) if no_addresses => {
+            spec.fault(faults, "resolution NONE needs addresses: without one nothing leads to the service");
         }
         _ => {}
     }
-    spec.finish(&UNSUPPORTED, faults);
-    Some(ServiceEntry {
-        meta,
-        hosts: hosts?,
-        addresses,
-        ports: ports?,
-        resolution: resolution?,
-        endpoints,
-        subject_alt_names,
-    })
 }
 
 fn read_hosts(node: &Node<'_>, faults: &mut Faults) -> Vec<(String, Place)> {
     let full = |text: &str| match text {
-        _ if text.starts_with('*') => {
-            Err("not supported: a service with a wildcard host; write each host".to_owned())
-        }
+        _ if text.starts_with('*') => Err(
+            "not supported: a service with a wildcard host, nobody can say who answers for it; write each \
+                 host"
+                .to_owned(),
+        ),
         _ if !text.contains('.') => {
             Err("write the full name, such as api.production.svc.cluster.local".to_owned())
         }
@@ -137,94 +166,24 @@ fn not_empty(node: &Node<'_>, what: &str, faults: &mut Faults) {
     }
 }
 
-fn read_ports(node: &Node<'_>, faults: &mut Faults) -> Vec<ServicePort> {
-    let mut ports: Vec<ServicePort> = Vec::new();
-    for item in node.items(faults) {
-        let Some(port) = read_port(&item, faults) else { continue };
-        if ports.iter().any(|other| other.number == port.number) {
-            item.fault(faults, format!("port {} appears twice", port.number));
-        } else if ports.iter().any(|other| other.name == port.name) {
-            item.fault(faults, format!("the port name {} appears twice", quoted(&port.name)));
-        } else {
-            ports.push(port);
-        }
-    }
-    not_empty(node, "ports", faults);
-    ports
-}
-
-fn read_port(node: &Node<'_>, faults: &mut Faults) -> Option<ServicePort> {
-    let mut fields = node.fields(faults)?;
-    let number = fields.require("number", faults).and_then(|node| node.port(faults));
-    let name_node = fields.require("name", faults);
-    let name = name_node.as_ref().and_then(|node| node.parsed(faults, dns_label));
-    let target = fields.take("targetPort").map(|node| node.port(faults));
-    let protocol = match fields.take("protocol") {
-        Some(node) => node.parsed(faults, declared_protocol),
-        None => name_node.filter(|_| name.is_some()).and_then(|node| node.parsed(faults, protocol_of_name)),
-    };
-    fields.finish(&[], faults);
-    let number = number?;
-    Some(ServicePort { number, name: name?, protocol: protocol?, target: target.unwrap_or(Some(number))? })
-}
-
-/// By the name's prefix, as in Istio. One that is no protocol says nothing, an unsupported one says so.
-fn protocol_of_name(name: &str) -> Result<AppProtocol, String> {
-    let prefix = name.split('-').next().unwrap_or_default().to_ascii_uppercase();
-    match declared_protocol(&prefix) {
-        Err(_) if !UNSUPPORTED_PROTOCOLS.contains(&prefix.as_str()) => Ok(AppProtocol::Undeclared),
-        declared => declared,
-    }
-}
-
-fn declared_protocol(text: &str) -> Result<AppProtocol, String> {
-    match text {
-        "HTTP" => Ok(AppProtocol::Http),
-        // Bytes to us, TLS of the app's own included: it travels inside ours.
-        "TCP" | "TLS" | "HTTPS" | "MONGO" | "MYSQL" | "REDIS" => Ok(AppProtocol::Tcp),
-        _ if UNSUPPORTED_PROTOCOLS.contains(&text) => {
-            Err("not supported: this protocol; TCP carries any stream of bytes, HTTP means HTTP/1.1"
-                .to_owned())
-        }
-        _ => Err("unknown protocol; known: HTTP, TCP, TLS, HTTPS, MONGO, MYSQL, REDIS".to_owned()),
-    }
-}
-
 fn read_resolution(node: &Node<'_>, faults: &mut Faults) -> Option<Resolution> {
-    let text = node.text(faults)?;
-    match text {
-        "STATIC" => return Some(Resolution::Static),
-        "NONE" => return Some(Resolution::Original),
-        "DNS" | "DNS_ROUND_ROBIN" | "DYNAMIC_DNS" => {
+    match node.text(faults)? {
+        "STATIC" => Some(Resolution::Static),
+        "NONE" => Some(Resolution::Original),
+        // Round robin in Istio's sense takes one address of many for each connection: the balancer does so too.
+        "DNS" | "DNS_ROUND_ROBIN" => Some(Resolution::Dns),
+        "DYNAMIC_DNS" => {
             node.fault(
                 faults,
-                format!(
-                    "not supported: resolution {text}, names are not resolved yet; write STATIC and addresses"
-                ),
+                "not supported: DYNAMIC_DNS, it follows a name that the client chooses; write DNS and each host",
             );
+            None
         }
-        other => node.fault(faults, format!("{} is not known: write STATIC or NONE", quoted(other))),
-    }
-    None
-}
-
-fn read_endpoint(node: &Node<'_>, port_names: &[&str], faults: &mut Faults) -> Option<EndpointSpec> {
-    let mut fields = node.fields(faults)?;
-    let address = fields.require("address", faults).and_then(|node| node.parsed(faults, ip_address));
-    let mut ports = BTreeMap::new();
-    for Entry { key, place, value } in
-        fields.take("ports").map(|node| node.entries(faults)).unwrap_or_default()
-    {
-        if !port_names.contains(&key) {
-            faults.add(place, format!("the service has no port named {}", quoted(key)));
-        }
-        if let Some(number) = value.port(faults) {
-            ports.insert(key.to_owned(), number);
+        other => {
+            node.fault(faults, format!("{} is not known: write STATIC, DNS or NONE", quoted(other)));
+            None
         }
     }
-    let labels = fields.take("labels").map(|node| labels(&node, faults)).unwrap_or_default();
-    fields.finish(&UNSUPPORTED_IN_ENDPOINT, faults);
-    Some(EndpointSpec { address: address?, ports, labels })
 }
 
 /// The SPIFFE IDs that a server may have. An empty list is a fault: it never means any.

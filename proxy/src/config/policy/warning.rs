@@ -75,6 +75,13 @@ pub enum Warning {
         /// Days until it is over, at least 1.
         days_left: i64,
     },
+    /// A route that no request ever gets to.
+    Unreachable {
+        /// The route.
+        rule: RuleRef,
+        /// The one before it that has no conditions.
+        by: RuleRef,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -96,6 +103,12 @@ impl fmt::Display for Warning {
             Self::PlanEndsSoon { rule, opening, plan, days_left } => {
                 let s = if *days_left == 1 { "" } else { "s" };
                 write!(f, "{rule}: the exception for {opening} ends in {days_left} day{s} ({plan})")
+            }
+            Self::Unreachable { rule, by } => {
+                write!(
+                    f,
+                    "{rule} is never reached: {by} comes first and has no conditions; change their order"
+                )
             }
         }
     }

@@ -62,7 +62,8 @@ fn differences(case: &Case, report: &Report, directory: &str) -> Vec<String> {
 
 #[test]
 fn every_fault_of_a_bad_policy_is_found_at_its_place() {
-    let cases = cases(include_str!("../testdata/bad-policy.txt"));
+    let tables = [include_str!("../testdata/bad-policy.txt"), include_str!("../testdata/bad-routes.txt")];
+    let cases: Vec<Case> = tables.into_iter().flat_map(cases).collect();
     let mut wrong = Vec::new();
     for case in &cases {
         let directory = tempfile::tempdir().unwrap();

@@ -1,11 +1,15 @@
 //! What documents mean, and what is said of bad ones.
 
+mod authorization;
 mod bad;
 mod bootstrap;
 mod inbound;
 mod outbound;
 mod properties;
+mod routes;
 mod sample;
+mod services;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +21,7 @@ use time::{OffsetDateTime, macros::datetime};
 use super::*;
 
 /// The moment of all tests but those of dates: 2026-11-23.
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     at(datetime!(2026-11-23 12:00 UTC))
 }
 
@@ -26,7 +30,7 @@ fn at(moment: OffsetDateTime) -> Duration {
 }
 
 /// Service account `api` of namespace `production`, labels `app: api, version: VERSION`.
-fn scope(version: &str) -> PolicyScope {
+pub(super) fn scope(version: &str) -> PolicyScope {
     let trust_domain = TrustDomain::parse("cluster.local").unwrap();
     let labels = [("app", "api"), ("version", version)];
     PolicyScope {

@@ -6,10 +6,10 @@ use time::macros::datetime;
 
 use super::{at, labels, load, load_for, now, scope, warnings};
 use crate::config::{ExceptionPlans, Policy, PolicyScope};
-use crate::route::{AppProtocol, Destination, PoolLimits, Resolution, Transport};
+use crate::route::{AppProtocol, Destination, EndpointAddr, PoolLimits, Resolution, Transport};
 
 /// A resource `KIND NAMESPACE/NAME`.
-fn resource(kind: &str, namespace: &str, name: &str, spec: &str) -> String {
+pub(super) fn resource(kind: &str, namespace: &str, name: &str, spec: &str) -> String {
     format!(
         "---\napiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: \
          {namespace}}}\nspec: {spec}\n"
@@ -91,7 +91,7 @@ fn protocols_are_declared_by_field_or_name() {
         let policy = load(&resource("ServiceEntry", "b", "a", &spec));
         let found = policy.outbound.destinations().next().unwrap();
         assert_eq!((found.protocol, found.resolution), (protocol, Resolution::Original), "{name}");
-        assert_eq!(found.endpoints[0].addr, "10.0.0.1:80".parse().unwrap());
+        assert_eq!(found.endpoints[0].addr, EndpointAddr::Socket("10.0.0.1:80".parse().unwrap()));
     }
 }
 
@@ -171,7 +171,7 @@ fn secure_naming_takes_the_rules_names_then_the_entrys_then_the_namespace() {
     let expected =
         |yaml: &str| match load(yaml).outbound.destinations().next().unwrap().transport(now()).unwrap() {
             Transport::MutualTls { expected, .. } => expected.to_string(),
-            Transport::Plaintext { .. } => panic!("plaintext"),
+            Transport::Tls(_) | Transport::Plaintext { .. } => panic!("plaintext"),
         };
     let entry = |names: &str| {
         resource(
@@ -271,7 +271,7 @@ fn the_first_route_whose_conditions_hold_serves() {
         let policy = load_for(&scope(version), &yaml).unwrap();
         let (request, ()) = http::Request::new(()).into_parts();
         let asked = policy.outbound.destination_by_host("api.backend.svc.cluster.local", 80).unwrap();
-        policy.outbound.route_http(asked, &request).unwrap().port
+        policy.outbound.route_http(asked, &request, |_| 0).unwrap().destination().unwrap().port
     };
     for (matches, v1, v2) in [
         ("[{sourceLabels: {version: v2}}]", 9, 80),
@@ -305,10 +305,14 @@ fn the_closest_virtual_service_routes_and_tcp_has_rules_of_its_own() {
     let policy = load(&format!("{}{}{}", api(), service("any", "*", 9), service("api", "api", 80)));
     let host = "api.backend.svc.cluster.local";
     let asked = policy.outbound.destination_by_host(host, 5432).unwrap();
-    assert_eq!(policy.outbound.route_tcp(asked).unwrap().port, 80);
+    assert_eq!(policy.outbound.route_tcp(asked, None, |_| 0).unwrap().port, 80);
     let (request, ()) = http::Request::new(()).into_parts();
-    assert_eq!(policy.outbound.route_http(asked, &request).unwrap().port, 5432, "HTTP has no rules here");
+    assert_eq!(
+        policy.outbound.route_http(asked, &request, |_| 0).unwrap().destination().unwrap().port,
+        5432,
+        "HTTP has no rules here"
+    );
     let other = policy.outbound.destination_by_host(host, 9).unwrap();
-    let none = policy.outbound.route_tcp(other).unwrap_err();
+    let none = policy.outbound.route_tcp(other, None, |_| 0).unwrap_err();
     assert_eq!((none.label(), none.rule.name()), ("no_route", "VirtualService backend/api"));
 }

@@ -8,7 +8,7 @@ use rustls_pki_types::ServerName;
 use super::{labels, load_for, now, scope, warnings};
 use crate::authz::PortMode;
 use crate::config::{ExceptionPlans, Policy, PolicyScope, load_bootstrap, load_policy};
-use crate::route::{AppProtocol, RouteRules, Transport};
+use crate::route::{AppProtocol, HttpRules, Transport};
 use crate::tls::ExpectedPeer;
 
 const HOST: &str = "api-service.production.svc.cluster.local";
@@ -86,10 +86,11 @@ fn v2_clients_take_the_first_route_and_others_the_second() {
     for (version, first) in [("v2", "http[0]"), ("v1", "http[1]")] {
         let policy = sample(version);
         let asked = policy.outbound.destination_by_host(HOST, 8443).unwrap();
-        let RouteRules::Ordered { routes, .. } = &asked.routes else { panic!("no routes") };
-        assert_eq!(routes[0].rule().to_string(), format!("VirtualService production/api-service ({first})"));
+        let HttpRules::Ordered { routes, .. } = &asked.routes else { panic!("no routes") };
+        assert_eq!(routes[0].rule.to_string(), format!("VirtualService production/api-service ({first})"));
         let (request, ()) = http::Request::new(()).into_parts();
-        let served = policy.outbound.route_http(asked, &request).unwrap();
+        let served = policy.outbound.route_http(asked, &request, |_| 0).unwrap();
+        let served = served.destination().unwrap();
         assert_eq!((served.host.as_str(), served.port), (HOST, 8443));
     }
 }
@@ -104,7 +105,7 @@ fn the_sample_without_its_second_route_serves_v2_alone() {
     for (version, served) in [("v2", true), ("v1", false)] {
         let policy = load_for(&scope(version), &yaml).unwrap();
         let asked = policy.outbound.destination_by_host(HOST, 8443).unwrap();
-        let routed = policy.outbound.route_http(asked, &request);
+        let routed = policy.outbound.route_http(asked, &request, |_| 0);
         assert_eq!(routed.is_ok(), served, "{version}");
         if let Err(none) = routed {
             assert!(none.to_string().contains("VirtualService production/api-service"), "{none}");

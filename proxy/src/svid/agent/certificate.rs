@@ -43,11 +43,13 @@ impl Agent {
         loop {
             if let Some(current) = self.holder.current() {
                 let due = schedule::renewal(current.received, current.not_after(), &mut rand::rng());
+                self.holder.publisher().renewal_at(Some(due));
                 tokio::select! {
                     () = self.sleep_until(due) => {}
                     () = self.renew_now.notified() => {}
                 }
             }
+            self.holder.publisher().renewal_at(None);
             if let Err(ended) = self.obtain().await {
                 return ended;
             }
@@ -77,7 +79,9 @@ impl Agent {
             failures = failures.saturating_add(1);
             tracing::warn!(%error, failures, retry_in_ms = pause.as_millis(), "no certificate");
             self.holder.publisher().failed(error.to_string());
+            self.holder.publisher().renewal_at(Some(self.clock.now() + pause));
             sleep(pause).await;
+            self.holder.publisher().renewal_at(None);
         }
         if let Some(current) = self.holder.current() {
             let facts = current.identity.svid().facts();

@@ -105,7 +105,8 @@ async fn application_protocols_are_ours_or_none() {
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         config
     };
-    assert_eq!(call(with(&["h2", "http/1.1"]), &api).await.unwrap().alpn, Alpn::Http1);
+    assert_eq!(call(with(&["h2", "http/1.1"]), &api).await.unwrap().alpn, Alpn::Http2);
+    assert_eq!(call(with(&["http/1.1"]), &api).await.unwrap().alpn, Alpn::Http1);
     assert_eq!(call(with(&[]), &api).await.unwrap().alpn, Alpn::None);
     assert_eq!(label(call(with(&["gopher"]), &api).await), "no_common_alpn");
 }
@@ -142,9 +143,9 @@ async fn a_peer_that_leaves_or_stays_silent_is_named() {
     assert_eq!(label(terminate(far, &api, LONG).await), "closed");
     tokio::time::pause();
     let (_near, far) = duplex(1024);
-    assert_eq!(label(terminate(far, &api, LONG).await), "timeout");
+    assert_eq!(label(terminate(far, &api, LONG).await), "handshake_timeout");
     let (near, _far) = duplex(64 * 1024);
-    assert_eq!(label(originate(near, &api, &sni(), &expecting(API), &[], LONG).await), "timeout");
+    assert_eq!(label(originate(near, &api, &sni(), &expecting(API), &[], LONG).await), "handshake_timeout");
 }
 
 #[tokio::test]

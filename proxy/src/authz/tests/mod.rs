@@ -1,5 +1,9 @@
 //! All pairs of mode and caller, with a peer out of a real handshake.
 
+mod matching;
+mod properties;
+mod rules;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +14,7 @@ use rustls_pki_types::ServerName;
 use time::Date;
 
 use super::*;
+use crate::addr::ClientAddr;
 use crate::tls::testing::Mesh;
 use crate::tls::{ExpectedPeer, VerifiedPeer, originate, terminate};
 
@@ -17,8 +22,12 @@ const WEB: &str = "spiffe://cluster.local/ns/production/sa/web";
 
 /// The client of a handshake, as the server sees it.
 async fn verified_peer() -> VerifiedPeer {
+    verified(WEB).await
+}
+
+async fn verified(id: &str) -> VerifiedPeer {
     let mesh = Mesh::new();
-    let (client, server) = (mesh.identity(WEB), mesh.identity(WEB));
+    let (client, server) = (mesh.identity(id), mesh.identity(WEB));
     let (near, far) = tokio::io::duplex(64 * 1024);
     let sni = ServerName::try_from("web").unwrap();
     let expected = ExpectedPeer::one_of(vec![SpiffeId::parse(WEB).unwrap()]).unwrap();
@@ -29,6 +38,13 @@ async fn verified_peer() -> VerifiedPeer {
     );
     originated.unwrap();
     terminated.unwrap().peer
+}
+
+/// What a stream of bytes on port 80 gets.
+fn permit(mode: &PortMode, caller: Caller<'_>, own: &TrustDomain) -> Result<Permit, Denial> {
+    let client = ClientAddr::new(([10, 0, 0, 1], 40_000).into());
+    let facts = ConnectionFacts { client, destination: ([10, 0, 0, 2], 80).into(), port: 80, sni: None };
+    admit(mode, caller, facts, own)?.stream(&InboundPolicy::strict_everywhere())
 }
 
 fn strict() -> PortMode {
@@ -59,7 +75,7 @@ async fn who_may_come_in() {
         (plaintext(), verified, &other, Err(("trust_domain", &foreign))),
     ];
     for (mode, caller, own, expected) in table {
-        match (authorize(mode, *caller, own), expected) {
+        match (permit(mode, *caller, own), expected) {
             (Ok(permit), Ok(id)) => {
                 assert_eq!(permit.peer().map(|peer| peer.id().as_str()), *id);
                 assert_eq!(permit.rule().name(), by);
@@ -108,7 +124,7 @@ proptest! {
         let open = matches!(rules.get(&port), Some(Some(end)) if end.is_none_or(|end| day < end));
         let mode = policy.mode(port, now);
         let own = TrustDomain::parse("cluster.local").unwrap();
-        prop_assert_eq!(authorize(&mode, Caller::Plaintext, &own).is_ok(), open);
+        prop_assert_eq!(permit(&mode, Caller::Plaintext, &own).is_ok(), open);
         prop_assert_eq!(matches!(mode, PortMode::Plaintext { .. }), open);
     }
 }

@@ -1,0 +1,8 @@
+//! Requests and streams of an app, through the rules, to servers on loopback.
+
+mod failing;
+mod mirrors;
+mod resolved;
+mod routes;
+mod server;
+mod wire;

@@ -1,0 +1,77 @@
+//! Idle HTTP/1.1 connections, the one used last at the back.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::link::Link;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct IdleLinks {
+    links: Mutex<VecDeque<Idle>>,
+}
+
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+impl IdleLinks {
+    /// The connection used last, of those to servers that are `wanted`, that still holds; those that do not are
+    /// closed on the way.
+    pub(super) async fn take(
+        &self,
+        wanted: impl Fn(SocketAddr) -> bool,
+        generation: u64,
+        longest: Duration,
+    ) -> Option<Link> {
+        loop {
+            let mut idle = {
+                let mut links = self.lock();
+                let at = links.iter().rposition(|idle| wanted(idle.link.facts.addr))?;
+                links.remove(at)?
+            };
+            let fresh = idle.since.elapsed() < longest && idle.link.facts.is_current(generation);
+            if fresh && idle.link.connection.is_usable().await {
+                return Some(idle.link);
+            }
+        }
+    }
+
+    pub(super) fn put(&self, link: Link) {
+        self.lock().push_back(Idle { link, since: Instant::now() });
+    }
+
+    /// Closes the one idle for longest.
+    pub(super) fn close_oldest(&self) {
+        let oldest = self.lock().pop_front();
+        drop(oldest);
+    }
+
+    pub(super) fn close_all(&self) {
+        let all = std::mem::take(&mut *self.lock());
+        drop(all);
+    }
+
+    /// Closes those that are not to be used again.
+    pub(super) fn sweep(&self, generation: u64, longest: Duration) {
+        self.lock().retain(|idle| {
+            idle.since.elapsed() < longest
+                && idle.link.facts.is_current(generation)
+                && !idle.link.connection.is_closed()
+        });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        // Nothing panics while holding it, and a queue of connections has no half-done state.
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,123 @@
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::servers::{LONG, World, destination, read};
+use crate::drain::Drained;
+use crate::route::{HttpVersion, PoolLimits};
+
+#[tokio::test]
+async fn a_change_replaces_the_pool_and_requests_under_way_finish() {
+    for version in [HttpVersion::Http1, HttpVersion::Http2] {
+        let world = World::new();
+        let server = world.server().await;
+        let before = Arc::new(destination(&[server.addr], PoolLimits::default()));
+        let limits = PoolLimits { max_connections: 9, ..PoolLimits::default() };
+        let after = Arc::new(destination(&[server.addr], limits));
+        let (held, ()) = tokio::join!(world.get(&before, "/hold", version), async {
+            world.until(|| server.seen.requests() == 1).await;
+            read(world.get(&after, "/", version).await.unwrap()).await.unwrap();
+            assert_eq!(world.pools.status()[0].max_connections, Some(9));
+            // One that comes late with the older version does not bring the older pool back.
+            read(world.get(&before, "/", version).await.unwrap()).await.unwrap();
+            assert_eq!(world.pools.status()[0].max_connections, Some(9));
+            assert_eq!(server.seen.accepted(), 2);
+            server.open.send_replace(true);
+        });
+        read(held.unwrap()).await.unwrap();
+        // The connection of the older pool goes with its last request.
+        world.until(|| server.seen.open() == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_in_a_pool_that_is_replaced_goes_to_the_next_one() {
+    for version in [HttpVersion::Http1, HttpVersion::Http2] {
+        let world = World::new();
+        let server = world.server().await;
+        let of = |max_connections| {
+            let limits = PoolLimits { max_connections, max_concurrent_streams: 1, ..PoolLimits::default() };
+            Arc::new(destination(&[server.addr], limits))
+        };
+        let (before, after) = (of(1), of(3));
+        let held = async { read(world.get(&before, "/hold", version).await.unwrap()).await.unwrap() };
+        let waiting = async {
+            world.until(|| server.seen.requests() == 1).await;
+            read(world.get(&before, "/", version).await.expect("a place in the next pool")).await.unwrap();
+            // The one before it is still under way.
+            server.open.send_replace(true);
+        };
+        let change = async {
+            world.until(|| world.pools.status().first().is_some_and(|status| status.waiting == 1)).await;
+            read(world.get(&after, "/", version).await.unwrap()).await.unwrap();
+        };
+        tokio::join!(held, waiting, change);
+    }
+}
+
+#[tokio::test]
+async fn older_versions_of_a_destination_are_remembered_within_bounds() {
+    let world = World::new();
+    let server = world.server().await;
+    for round in 0..50 {
+        let limits = PoolLimits { max_connections: 1 + round % 2, ..PoolLimits::default() };
+        let api = Arc::new(destination(&[server.addr], limits));
+        read(world.get(&api, "/", HttpVersion::Http1).await.unwrap()).await.unwrap();
+    }
+    assert!(world.pools.all()[0].older() <= 8, "{}", world.pools.all()[0].older());
+}
+
+#[tokio::test]
+async fn a_reload_without_a_change_keeps_the_connections() {
+    let world = World::new();
+    let server = world.server().await;
+    for _ in 0..20 {
+        let api = Arc::new(destination(&[server.addr], PoolLimits::default()));
+        read(world.get(&api, "/", HttpVersion::Http1).await.unwrap()).await.unwrap();
+    }
+    assert_eq!(server.seen.accepted(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_changes_under_load_fail_no_request() {
+    let world = Arc::new(World::new());
+    let server = world.server().await;
+    let change = |round: u32| {
+        let limits = PoolLimits { max_connections: 100 + round % 3, ..PoolLimits::default() };
+        Arc::new(destination(&[server.addr], limits))
+    };
+    let policy = Arc::new(ArcSwap::new(change(0)));
+    let tasks: Vec<_> = (0..6)
+        .map(|task| {
+            let (world, policy) = (Arc::clone(&world), Arc::clone(&policy));
+            let version = if task % 2 == 0 { HttpVersion::Http1 } else { HttpVersion::Http2 };
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    read(world.get(&policy.load_full(), "/", version).await.unwrap()).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for round in 1..=100 {
+        world.until(|| server.seen.requests() >= 5 * round as usize).await;
+        policy.store(change(round));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(server.seen.requests(), 600);
+}
+
+#[tokio::test]
+async fn a_drain_is_clean_when_nothing_is_under_way() {
+    let world = World::new();
+    let server = world.server().await;
+    let api = Arc::new(destination(&[server.addr], PoolLimits::default()));
+    for version in [HttpVersion::Http1, HttpVersion::Http2] {
+        read(world.get(&api, "/", version).await.unwrap()).await.unwrap();
+    }
+    assert_eq!(world.pools.status()[0].idle, 2);
+    let World { pools, drain, .. } = world;
+    drop(pools);
+    assert_eq!(drain.finish(LONG).await, Drained::Clean);
+}
