@@ -3,6 +3,7 @@
 mod authorization;
 mod bad;
 mod bootstrap;
+mod corpus;
 mod inbound;
 mod outbound;
 mod properties;
