@@ -54,6 +54,27 @@ spec:
     )
 }
 
+/// One caller may read one path of a service, and nobody anything else.
+pub(super) fn one_path_allowed(app: &str, namespace: &str, caller: &str, path: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: readers
+  namespace: {namespace}
+spec:
+  selector:
+    matchLabels: {{app: {app}}}
+  action: ALLOW
+  rules:
+  - from:
+    - source: {{principals: [cluster.local/ns/{namespace}/sa/{caller}]}}
+    to:
+    - operation: {{methods: [GET], paths: [{path}]}}
+"
+    )
+}
+
 /// The bootstrap file of a sidecar.
 pub(super) struct Bootstrap<'a> {
     pub namespace: &'a str,

@@ -24,7 +24,7 @@ mod site;
 mod stay;
 mod wire;
 
-use acts::{bypass, exceptions, intruder, outage, rotation, strict};
+use acts::{authorization, bypass, exceptions, intruder, outage, rotation, strict};
 pub use error::DemoError;
 use lab::Isolation;
 use show::Show;
@@ -83,6 +83,13 @@ fn perform(args: &DemoArgs, isolation: Isolation, show: &mut Show, clock: &Clock
         intruder::other_authority(&site),
     );
     show.line("each refusal says who, what and which rule", intruder::logged(&site));
+
+    show.act("Who may ask for what");
+    show.line("what no rule allows is refused, with the rule", authorization::refused(&site));
+    show.line("what a rule allows passes", authorization::permitted(&site));
+    let changed = authorization::changed(&site, clock);
+    show.line("the rule is changed: in force within a second, with no restart", changed);
+    authorization::withdraw(&site)?;
 
     show.act("Plaintext by exception alone");
     show.line("port 8080 takes plaintext, by its exception", exceptions::unplanned_is_open(&site));

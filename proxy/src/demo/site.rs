@@ -94,6 +94,8 @@ pub(super) struct Pair {
     pub target: SocketAddr,
     /// Where the service's app listens, for itself.
     app: SocketAddr,
+    /// What both sidecars read; the directory above it is for files on their way there.
+    policy: PathBuf,
     load: PathBuf,
     _apps: Vec<Process>,
 }
@@ -111,7 +113,8 @@ impl Pair {
         let (server_host, client_host) = (ground.host(plan.service)?, ground.host(plan.client)?);
         let (port, life) = (plan.authority_port, plan.leaf_life);
         let authority = Authority::start(authority_host, programs, dir.join("ca"), port, life)?;
-        write_policy(&dir.join("policy"), &plan, &server_host)?;
+        let policy = dir.join("policy");
+        write_policy(&policy, &plan, &server_host)?;
         let intercepted = ground.lab().is_some();
         let service = format!("{}.{}.svc.cluster.local:{PORT}", plan.service, plan.namespace);
 
@@ -152,12 +155,25 @@ impl Pair {
             ((client_host.ipv4(), PORT).into(), (server_host.ipv4(), PORT + APP_OFFSET).into())
         };
         let load = programs.load.clone();
-        Ok(Self { authority, server, client, service, target, app, load, _apps: apps })
+        Ok(Self { authority, server, client, service, target, app, policy, load, _apps: apps })
     }
 
     /// What the client's app gets when it asks the service.
     pub(super) fn call(&self, path: &str) -> Result<Reply, DemoError> {
         probe::get(&self.client.host, self.target, &self.service, path)
+    }
+
+    /// Puts a file into the policy in one step, while the sidecars run: in the place of what it held, if it was there.
+    pub(super) fn put_policy(&self, name: &str, text: &str) -> Result<(), DemoError> {
+        let (beside, there) = (self.policy.with_file_name(name), self.policy.join(name));
+        let put = fs::write(&beside, text).and_then(|()| fs::rename(beside, &there));
+        put.map_err(DemoError::io(there.display().to_string()))
+    }
+
+    /// Takes it away again.
+    pub(super) fn withdraw_policy(&self, name: &str) -> Result<(), DemoError> {
+        let path = self.policy.join(name);
+        fs::remove_file(&path).map_err(DemoError::io(path.display().to_string()))
     }
 
     /// Where anybody else would try to reach the service.
