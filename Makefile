@@ -23,7 +23,8 @@ help:
 need:
 	@scripts/need
 
-demo: need
+demo:
+	@scripts/need demo
 	$(CARGO) build --locked --profile demo -p portcullis -p portcullis-ca -p portcullis-examples
 	@$(TARGET)/demo/portcullis demo $(ARGS)
 

@@ -23,6 +23,16 @@ pub const OPEN: u16 = 8080;
 pub const ECHO: u16 = 9000;
 /// Where it speaks first.
 pub const GREETING: u16 = 9001;
+/// Declared for gRPC, as the others below at a service of its own, `peers`, that no VirtualService speaks of.
+pub const GRPC: u16 = 50051;
+/// Declared for HTTP/2.
+pub const H2: u16 = 8444;
+/// For HTTP/2 as well, and not declared.
+pub const UNDECLARED_H2: u16 = 8445;
+/// For WebSocket, which is HTTP/1.1 first.
+pub const WEBSOCKET: u16 = 8446;
+/// The ports of another service's three servers: versions 1 to 3 of `shop.production.svc.cluster.local:8500`.
+pub const SHOP: [u16; 3] = [8501, 8502, 8503];
 /// For a command that does its work and ends.
 pub const COMMAND: Duration = Duration::from_secs(20);
 
@@ -132,6 +142,16 @@ impl Mesh {
         let dir = self.dir.path().join("policy");
         fs::create_dir_all(&dir).expect("a directory");
         fs::write(dir.join(name), text).expect("a policy file");
+    }
+
+    /// Replaces a file of the policy in one step, as whoever edits it under a running sidecar should.
+    ///
+    /// # Panics
+    /// When it cannot be replaced.
+    pub fn replace_policy(&self, name: &str, text: &str) {
+        let next = self.dir.path().join("next-policy");
+        fs::write(&next, text).expect("a policy file");
+        fs::rename(next, self.dir.path().join("policy").join(name)).expect("a policy file in its place");
     }
 
     /// The sample policy, unchanged, and an entry that says where the service is.
@@ -334,6 +354,7 @@ pub fn file(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 }
 
 fn service_entry(address: Ipv4Addr) -> String {
+    let [one, two, three] = SHOP;
     format!(
         "apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -349,6 +370,35 @@ spec:
   - {{number: {GREETING}, name: tcp-greeting, protocol: TCP}}
   endpoints:
   - {{address: {address}}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: peers, namespace: production}}
+spec:
+  hosts: [peers.production.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports:
+  - {{number: {GRPC}, name: grpc-echo, protocol: GRPC}}
+  - {{number: {H2}, name: http2, protocol: HTTP2}}
+  - {{number: {UNDECLARED_H2}, name: undeclared-two}}
+  - {{number: {WEBSOCKET}, name: http-socket, protocol: HTTP}}
+  endpoints:
+  - {{address: {address}}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: shop, namespace: production}}
+spec:
+  hosts: [shop.production.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports:
+  - {{number: 8500, name: http, protocol: HTTP}}
+  endpoints:
+  - {{address: {address}, ports: {{http: {one}}}, labels: {{version: v1, pool: mixed}}}}
+  - {{address: {address}, ports: {{http: {two}}}, labels: {{version: v2}}}}
+  - {{address: {address}, ports: {{http: {three}}}, labels: {{version: v3, pool: mixed}}}}
 "
     )
 }

@@ -4,7 +4,7 @@ use portcullis_tests::within;
 
 use super::{LIMIT, SOON, Site, Table};
 
-const SIDECAR: [&[&str]; 7] = [
+const SIDECAR: [&[&str]; 10] = [
     &[],
     &["run"],
     &["demo"],
@@ -12,6 +12,9 @@ const SIDECAR: [&[&str]; 7] = [
     &["intercept", "apply"],
     &["intercept", "remove"],
     &["intercept", "print"],
+    &["status"],
+    &["verify"],
+    &["verify", "failures"],
 ];
 const AUTHORITY: [&[&str]; 4] = [&[], &["run"], &["token"], &["status"]];
 

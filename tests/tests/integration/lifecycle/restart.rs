@@ -11,6 +11,8 @@ use super::{PATIENCE, ask, now};
 const LIMIT: Duration = Duration::from_secs(90);
 /// Moments of a kill, evenly over twice the time of a first contact.
 const KILLS: u32 = 14;
+/// With those that follow, later and later, while the machine is so busy that none of the first came too late.
+const MOST_KILLS: u32 = 10 * KILLS;
 
 #[test]
 fn a_sidecar_comes_back_from_its_files_with_the_authority_dead() {
@@ -56,7 +58,10 @@ fn a_kill_at_any_moment_of_the_first_contact_does_not_cost_the_join_token() {
         let mut sidecar = mesh.sidecar(&host, &Plan { name: "api-service", ..Plan::default() });
         let state = mesh.dir().join("api-service/state");
         let (mut before_the_key, mut with_certificate) = (0, 0);
-        for kill in 0..KILLS {
+        for kill in 0..MOST_KILLS {
+            if kill >= KILLS && with_certificate > 0 {
+                break;
+            }
             sidecar.start().unwrap();
             // Nothing is waited for: the deadline is the moment of the kill.
             let moment = contact * kill * 2 / KILLS;
@@ -70,6 +75,6 @@ fn a_kill_at_any_moment_of_the_first_contact_does_not_cost_the_join_token() {
         sidecar.ready().unwrap();
         // Whether the moments were those in question.
         assert!(before_the_key > 0, "no kill came early enough to show anything");
-        assert!((1..KILLS).contains(&with_certificate), "{with_certificate} of {KILLS} came too late");
+        assert!((1..KILLS).contains(&with_certificate), "{with_certificate} kills came too late");
     });
 }

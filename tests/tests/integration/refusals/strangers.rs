@@ -50,9 +50,10 @@ fn whoever_says_nothing_is_let_go() {
         let mut half = Vec::new();
         handshake(None, &[]).write_tls(&mut half).unwrap();
         half.truncate(half.len() / 2);
-        let got = siege.refused("timeout", &["no complete TLS handshake within 2s", STRICT], || {
-            say(connect(&siege.outsider, service), &half)
-        });
+        let got =
+            siege.refused("handshake_timeout", &["no complete TLS handshake within 2s", STRICT], || {
+                say(connect(&siege.outsider, service), &half)
+            });
         assert_eq!(got, "");
         siege.served();
     });
