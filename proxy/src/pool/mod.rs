@@ -361,7 +361,8 @@ async fn slot(pool: &Pool) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
     if let Some(slot) = pool.limits.slot_at_once() {
         return Ok(Some(slot));
     }
-    // An HTTP/2 connection without a request makes way.
+    // An HTTP/2 connection without a request makes way, now or when it has become one.
+    let _awaited = pool.http2.awaited();
     let _charge = if pool.http2.close_idle() { None } else { Some(pool.limits.wait()?) };
     pool.limits.slot().await
 }

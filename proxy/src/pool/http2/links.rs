@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -19,6 +20,17 @@ const EXPECTED_STREAMS: usize = 100;
 #[derive(Default)]
 pub(in crate::pool) struct SharedLinks {
     state: Mutex<State>,
+    /// HTTP/1.1 requests that wait for a place.
+    awaited: AtomicUsize,
+}
+
+/// One HTTP/1.1 request that waits for a place.
+pub(in crate::pool) struct Awaiting<'a>(&'a AtomicUsize);
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Default)]
@@ -131,6 +143,7 @@ impl SharedLinks {
         };
         drop(state);
         self.serve(pool);
+        self.make_way();
         let mut state = self.lock();
         if state.dials.contains(&addr) {
             return;
@@ -171,6 +184,20 @@ impl SharedLinks {
         let Some(at) = oldest else { return false };
         state.links.swap_remove(at);
         true
+    }
+
+    /// Has connections that become idle make way, for as long as the value lives.
+    pub(in crate::pool) fn awaited(&self) -> Awaiting<'_> {
+        self.awaited.fetch_add(1, Ordering::SeqCst);
+        Awaiting(&self.awaited)
+    }
+
+    /// Closes an idle connection if an HTTP/1.1 request waits for its place. Who waits says so before it looks for an
+    /// idle one, and whoever makes one idle asks afterwards: one of them sees the other.
+    fn make_way(&self) {
+        if self.awaited.load(Ordering::SeqCst) > 0 {
+            self.close_idle();
+        }
     }
 
     /// Tells all who wait to look again: the pool has been replaced.
@@ -280,6 +307,7 @@ impl Drop for Stream {
             let pool = Arc::clone(&self.pool);
             pool.http2.lock().release(self.id);
             pool.http2.serve(&pool);
+            pool.http2.make_way();
         }
     }
 }
