@@ -35,7 +35,7 @@ use crate::pool::Pools;
 use crate::protocol::body::RequestBody;
 use crate::protocol::detect::{Prefixed, Protocol};
 use crate::protocol::headers::{self, Connect};
-use crate::protocol::http1::Ended;
+use crate::protocol::http::Ended;
 use crate::protocol::{grpc, http as http_server, tcp};
 use crate::refusal::Refusal;
 use crate::route::{

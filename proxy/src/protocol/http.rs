@@ -10,7 +10,6 @@ use hyper::body::{Body, Incoming};
 use hyper::service::HttpService;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use super::http1::Ended;
 use super::{http1, http2};
 use crate::drain::Drain;
 use crate::lifetime::Lifetime;
@@ -20,6 +19,29 @@ use crate::route::HttpVersion;
 pub(super) const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// Longest head of a request, in bytes; hyper answers 431 to one that is longer.
 pub(super) const LONGEST_HEAD: usize = 64 * 1024;
+
+/// How a served connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// By either side, in order.
+    Closed,
+    /// Unreadable, or broken underneath.
+    Broken(hyper::Error),
+    /// The proof behind the connection ended.
+    Expired,
+}
+
+impl Ended {
+    /// What hyper says of a connection that lived by `lifetime`.
+    pub(super) fn of(ended: Result<(), hyper::Error>, lifetime: &Lifetime) -> Self {
+        match ended {
+            Ok(()) => Self::Closed,
+            // The other side goes by the same proof, and may have cut first.
+            Err(_) if lifetime.is_over() => Self::Expired,
+            Err(error) => Self::Broken(error),
+        }
+    }
+}
 
 /// Serves requests until the client leaves, shutdown or the connection's life ends. `idle` bounds the wait for
 /// the next request. Upgrades of HTTP/1.1 outlive the call: whoever serves keeps what they rest on.

@@ -8,20 +8,9 @@ use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::http::{LONGEST_HEAD, leaving};
+use super::http::{Ended, LONGEST_HEAD, leaving};
 use crate::drain::Drain;
 use crate::lifetime::Lifetime;
-
-/// How a served connection ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// By either side, in order.
-    Closed,
-    /// Unreadable, or broken underneath.
-    Broken(hyper::Error),
-    /// The proof behind the connection ended.
-    Expired,
-}
 
 /// Serves requests until the client leaves, shutdown or the connection's life ends. `idle` bounds the wait for
 /// the head of the next request.
@@ -53,10 +42,5 @@ where
             }
         }
     };
-    match ended {
-        Ok(()) => Ended::Closed,
-        // The other side goes by the same proof, and may have cut first.
-        Err(_) if lifetime.is_over() => Ended::Expired,
-        Err(error) => Ended::Broken(error),
-    }
+    Ended::of(ended, lifetime)
 }

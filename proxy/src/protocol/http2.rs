@@ -16,8 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::http::{LONGEST_HEAD, leaving};
-use super::http1::Ended;
+use super::http::{Ended, LONGEST_HEAD, leaving};
 use crate::drain::Drain;
 use crate::lifetime::Lifetime;
 
@@ -86,12 +85,7 @@ where
             }
         }
     };
-    match ended {
-        Ok(()) => Ended::Closed,
-        // The other side goes by the same proof, and may have cut first.
-        Err(_) if lifetime.is_over() => Ended::Expired,
-        Err(error) => Ended::Broken(error),
-    }
+    Ended::of(ended, lifetime)
 }
 
 fn builder(streams: Streams) -> server::Builder<Streams> {
