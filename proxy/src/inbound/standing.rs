@@ -46,7 +46,7 @@ impl Session {
         let mut policy = self.policy.clone();
         loop {
             self.next_judgement(&mut policy).await;
-            if let Err(denial) = self.again(&policy.load()) {
+            if let Err(denial) = self.not_barred(&policy.load()) {
                 return denial;
             }
         }

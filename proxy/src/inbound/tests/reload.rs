@@ -11,9 +11,13 @@ fn strict() -> Arc<InboundPolicy> {
 
 /// Open to plaintext, and nobody may do anything.
 fn denied() -> Arc<InboundPolicy> {
+    denied_to(AppProtocol::Http)
+}
+
+fn denied_to(declared: AppProtocol) -> Arc<InboundPolicy> {
     let rule = RuleRef::resource("AuthorizationPolicy", "production", "nobody");
     let nobody = AuthorizationPolicy { rule, action: Action::Allow, rules: Vec::new() };
-    let policy = InboundPolicy::clone(&open(AppProtocol::Http));
+    let policy = InboundPolicy::clone(&open(declared));
     Arc::new(policy.with_authorization(Authorization::new(vec![nobody])))
 }
 
@@ -55,6 +59,26 @@ async fn a_stream_whose_protocol_is_not_yet_told_ends_too() {
         let why = soon(&mut call.carried).await.unwrap();
         assert!(matches!(why, Err(Refusal::Revoked(_) | Refusal::Denied(_))), "{declared:?}");
     }
+}
+
+#[tokio::test]
+async fn who_has_said_nothing_yet_and_may_no_longer_say_anything_is_not_waited_for() {
+    let (dialled, mut dials) = tokio::sync::mpsc::unbounded_channel();
+    let (app, _) = raw_app(move |mut stream| {
+        dialled.send(()).unwrap();
+        async move {
+            let _ = stream.read(&mut [0; 8]).await;
+        }
+    })
+    .await;
+    let mut call = call(app, AppProtocol::Undeclared, Alpn::None).await;
+    within(dials.recv()).await.unwrap();
+    // The control: a policy that still permits it ends nothing.
+    call.policy.replace(open(AppProtocol::Undeclared));
+    let waits = tokio::time::timeout(Duration::from_millis(200), &mut call.carried).await;
+    assert!(waits.is_err(), "ended for no reason: {waits:?}");
+    call.policy.replace(denied_to(AppProtocol::Undeclared));
+    assert!(matches!(soon(&mut call.carried).await.unwrap(), Err(Refusal::Revoked(_))));
 }
 
 #[tokio::test]
