@@ -20,6 +20,7 @@ use crate::drain::Drain;
 use crate::throttle::Throttle;
 
 const BACKLOG: i32 = 1024;
+const SPARES: usize = 2;
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 /// Service is back this soon after descriptors are.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(100);
@@ -118,7 +119,7 @@ where
 {
     let log = Throttle::new(1);
     let mut backoff = FIRST_BACKOFF;
-    let mut spare = spare_descriptor();
+    let mut spares = Spares::new();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &permits) => accepted,
@@ -127,7 +128,7 @@ where
         match accepted {
             Ok(accepted) => {
                 backoff = FIRST_BACKOFF;
-                spare = spare.or_else(spare_descriptor);
+                spares.fill();
                 drain.spawn(handler(accepted));
             }
             Err(error) if is_the_clients(&error) => {}
@@ -135,10 +136,10 @@ where
                 if let Some(unsaid) = log.pass() {
                     tracing::warn!(%error, unsaid, "cannot accept connections: raise the limit on open files");
                 }
-                if spare.take().is_some() {
+                if spares.let_one_go() {
                     shed(&listener).await;
                 }
-                spare = spare_descriptor();
+                spares.fill();
                 tokio::select! {
                     () = tokio::time::sleep(backoff) => {}
                     () = drain.begun() => return,
@@ -149,9 +150,27 @@ where
     }
 }
 
-/// Held to be given up when there is no other left: with it, a connection can be taken to be refused.
-fn spare_descriptor() -> Option<File> {
-    File::open("/dev/null").ok()
+/// Descriptors held back, so that there is one to shed connections with when the system has no more. Several, because
+/// somebody else may be quicker to take the one that is let go.
+struct Spares(Vec<File>);
+
+impl Spares {
+    fn new() -> Self {
+        let mut spares = Self(Vec::new());
+        spares.fill();
+        spares
+    }
+
+    fn fill(&mut self) {
+        while self.0.len() < SPARES {
+            let Ok(spare) = File::open("/dev/null") else { return };
+            self.0.push(spare);
+        }
+    }
+
+    fn let_one_go(&mut self) -> bool {
+        self.0.pop().is_some()
+    }
 }
 
 /// Resets what waits to be accepted, instead of letting it hang until its own deadline.

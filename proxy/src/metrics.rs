@@ -72,6 +72,15 @@ pub struct OutcomeLabels {
     pub outcome: &'static str,
 }
 
+/// `{limit, destination}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OverflowLabels {
+    /// The field of `connectionPool`, or `queueTimeout`.
+    pub limit: &'static str,
+    /// The service, as the policy names it; as many as it declares.
+    pub destination: String,
+}
+
 /// `{direction, port, justified}`: an open exception.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ExceptionLabels {
@@ -115,12 +124,14 @@ pub struct Metrics {
     /// 1 when ready: certified, and renewal not overdue.
     pub ready: Gauge,
     /// Requests of the app that were sent again, or were not although the rules name the failure: `retried`,
-    /// `exhausted`, `budget`, `body`.
+    /// `exhausted`, `budget`, `body`. And `stale`: sent again after a used connection had ended without an answer.
     pub retries: Family<OutcomeLabels, Counter>,
     /// Copies of requests: `answered`, `failed`, and `dropped` because too many were under way or one lagged.
     pub mirrors: Family<OutcomeLabels, Counter>,
     /// Faults that the rules injected: `delay`, `abort`.
     pub faults: Family<OutcomeLabels, Counter>,
+    /// What a limit of a connection pool refused.
+    pub overflows: Family<OverflowLabels, Counter>,
 }
 
 impl Metrics {
@@ -146,6 +157,7 @@ impl Metrics {
             retries: Family::default(),
             mirrors: Family::default(),
             faults: Family::default(),
+            overflows: Family::default(),
         };
         let r = &mut metrics.registry;
         r.register("connections", "Connections accepted", metrics.connections.clone());
@@ -184,12 +196,22 @@ impl Metrics {
         r.register("retries", "Requests sent again, or why not", metrics.retries.clone());
         r.register("mirrors", "Copies of requests, by how they ended", metrics.mirrors.clone());
         r.register("faults", "Faults injected by the rules", metrics.faults.clone());
+        r.register("overflows", "Refused by a limit of a connection pool", metrics.overflows.clone());
         metrics
     }
 
     /// Counts a connection that ended because the proof behind it did.
     pub fn expired(&self, direction: Direction) {
         self.expired_connections.get_or_create(&DirectionLabels { direction }).inc();
+    }
+
+    /// Counts what `limit` of the pool of `destination` refused.
+    pub fn overflow(&self, limit: &'static str, destination: &str) {
+        // Under `resolution: NONE` each address has a pool: `HOST:PORT at ADDRESS`. Apps choose addresses, so these
+        // are no labels.
+        let (service, _) = destination.split_once(" at ").unwrap_or((destination, ""));
+        let labels = OverflowLabels { limit, destination: service.to_owned() };
+        self.overflows.get_or_create(&labels).inc();
     }
 
     /// Counts one of a family by its outcome.

@@ -197,7 +197,7 @@ impl Outbound {
         let destination = meant.destination(&policy, &self.names)?;
         let original = meant.original();
         let destination = policy.route_tcp(&destination, original, roll)?;
-        let target = Target { destination, original, avoid: None };
+        let target = Target { destination, original, avoid: None, fresh: false };
         let identity = self.valid_identity()?;
         let (mut upstream, _place) = self.pools.connect(&target, &identity).await?;
 

@@ -18,7 +18,7 @@ mod answer;
 mod facts;
 mod report;
 
-pub use facts::Facts;
+pub use facts::{Bound, Facts, Overflow};
 
 /// What came to a STRICT port instead of a TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +106,14 @@ pub enum Refusal {
         value: u32,
         /// Which service.
         destination: String,
+    },
+    /// A wait for a place under a limit that took too long: the queue was not full, and did not move on.
+    #[error("{destination} had no connection free within {} ms (queueTimeout)", waited.as_millis())]
+    QueueTimeout {
+        /// Which service.
+        destination: String,
+        /// How long the request waited: the queue timeout.
+        waited: Duration,
     },
     /// A service without addresses.
     #[error("{destination} has no endpoints: its ServiceEntry names none")]
@@ -238,6 +246,7 @@ impl Refusal {
             Self::NoRoute(_) => "no_route",
             Self::NoTransport(cause) => cause.label(),
             Self::Overflow { limit, .. } => limit,
+            Self::QueueTimeout { .. } => "queueTimeout",
             Self::NoEndpoints { .. } => "no_endpoints",
             Self::Unreachable { .. } => "upstream_unreachable",
             Self::Broken { .. } => "upstream_broken",
@@ -251,6 +260,19 @@ impl Refusal {
             Self::NoUpgrade { .. } => "no_upgrade",
             Self::NotRewritable { .. } => "not_rewritable",
         }
+    }
+
+    /// The limit of a connection pool that refused, if one did.
+    #[must_use]
+    pub fn overflow(&self) -> Option<Overflow<'_>> {
+        if let Self::Shared(refusal) = self {
+            return refusal.overflow();
+        }
+        if let Self::Overflow { limit, value, destination } = self {
+            return Some(Overflow { limit, value: Bound::Number(*value), destination });
+        }
+        let Self::QueueTimeout { destination, waited } = self else { return None };
+        Some(Overflow { limit: self.label(), value: Bound::Time(*waited), destination })
     }
 
     /// Whether another endpoint of the same service may do better: nothing was proven wrong.

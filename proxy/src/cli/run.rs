@@ -85,7 +85,7 @@ impl From<app::AppError> for Failure {
 }
 
 /// Each connection takes two descriptors; many systems start programs with room for 1,024 and allow far more.
-fn raise_file_limit() {
+pub(super) fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(error) = raised {

@@ -28,7 +28,7 @@ use acts::{authorization, bypass, exceptions, intruder, outage, rotation, strict
 pub use error::DemoError;
 use lab::Isolation;
 use show::Show;
-use site::RunDir;
+pub(crate) use site::RunDir;
 
 /// Arguments of `portcullis demo`.
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 }
 
 fn perform(args: &DemoArgs, isolation: Isolation, show: &mut Show, clock: &Clock) -> Result<(), DemoError> {
-    let dir = RunDir::create()?;
+    let dir = RunDir::create("demo")?;
     signals::clean_up_when_interrupted(dir.path())?;
     show.note(plan::setting(isolation));
     let (mut site, plan) = plan::build(dir, isolation, clock)?;

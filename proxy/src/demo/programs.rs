@@ -212,6 +212,11 @@ impl Sidecar {
         self.process.as_ref().map(Process::id)
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.process.as_ref().and_then(Process::exit_status)
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         self.process.as_ref().map(Process::output).unwrap_or_default()

@@ -18,17 +18,19 @@ const APP_OFFSET: u16 = 10_000;
 /// First of the loopback addresses used then, 127.0.0.78: the lower ones may be somebody's.
 const LOOPBACK_OFFSET: u8 = 77;
 
-/// A directory that goes away with the demonstration.
-pub(super) struct RunDir(PathBuf);
+/// A directory that goes away with what runs in it.
+pub(crate) struct RunDir(PathBuf);
 
 impl RunDir {
-    pub(super) fn create() -> Result<Self, DemoError> {
-        let path = std::env::temp_dir().join(format!("portcullis-demo-{:016x}", rand::random::<u64>()));
+    /// `purpose` is part of its name, for those who find it.
+    pub(crate) fn create(purpose: &str) -> Result<Self, DemoError> {
+        let name = format!("portcullis-{purpose}-{:016x}", rand::random::<u64>());
+        let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).map_err(DemoError::io(path.display().to_string()))?;
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -6,8 +6,9 @@ use std::io;
 use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OnceCell};
@@ -15,6 +16,7 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::authz::Permit;
 use crate::drain::Drain;
 use crate::protocol::body::RequestBody;
+use crate::protocol::body::replay::Replay;
 use crate::protocol::client::{Connection, SendFailure};
 use crate::protocol::detect::PREFACE;
 use crate::refusal::Refusal;
@@ -76,28 +78,40 @@ impl AppLink {
         Ok(if *asked.await? { HttpVersion::Http2 } else { HttpVersion::Http1 })
     }
 
-    /// Sends one request, and once more if it went to a connection that the app had closed before any byte.
+    /// Sends one request, and once more, over a connection made for it, if the app had closed the one that it went to:
+    /// it was not sent, or it may be sent twice and its connection ended without a byte of the answer.
     pub(super) async fn send(
         self: &Arc<Self>,
         permit: &Permit,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
         version: HttpVersion,
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
-        let mut retried = false;
-        loop {
-            let mut connection = match version {
-                HttpVersion::Http1 => self.idle_or_new(permit).await?,
-                HttpVersion::Http2 => self.shared(permit).await?,
-            };
-            match connection.send(request).await {
-                Ok(response) => return Ok((response, Lease { link: Arc::clone(self), connection })),
-                Err(SendFailure::Unsent(Some(unsent), _)) if !retried => {
-                    retried = true;
-                    request = *unsent;
-                }
-                Err(SendFailure::Unsent(_, source) | SendFailure::Sent(source)) => {
-                    return Err(self.broken(source));
-                }
+        let mut connection = match version {
+            HttpVersion::Http1 => self.idle_or_new(permit).await?,
+            HttpVersion::Http2 => self.shared(permit).await?,
+        };
+        let (request, kept) = if connection.was_used() { keep(request, version) } else { (request, None) };
+        let failure = match connection.send(request).await {
+            Ok(response) => return Ok((response, Lease { link: Arc::clone(self), connection })),
+            Err(failure) => failure,
+        };
+        let (again, source) = match failure {
+            SendFailure::Unsent(Some(whole), source) => (Some(*whole), source),
+            SendFailure::Unsent(None, source) => (kept.and_then(Kept::again), source),
+            SendFailure::Ended(source) => {
+                (kept.filter(|kept| kept.head.method.is_idempotent()).and_then(Kept::again), source)
+            }
+            SendFailure::Sent(source) => (None, source),
+        };
+        let request = again.ok_or_else(|| self.broken(source))?;
+        let mut connection = match version {
+            HttpVersion::Http1 => self.dial(permit, version).await?,
+            HttpVersion::Http2 => self.shared(permit).await?,
+        };
+        match connection.send(request).await {
+            Ok(response) => Ok((response, Lease { link: Arc::clone(self), connection })),
+            Err(SendFailure::Unsent(_, source) | SendFailure::Ended(source) | SendFailure::Sent(source)) => {
+                Err(self.broken(source))
             }
         }
     }
@@ -143,6 +157,31 @@ impl AppLink {
     fn broken(&self, source: hyper::Error) -> Refusal {
         Refusal::Broken { destination: self.to_string(), source }
     }
+}
+
+/// What makes a request anew.
+struct Kept {
+    head: Parts,
+    replay: Replay,
+}
+
+impl Kept {
+    fn again(self) -> Option<Request<RequestBody>> {
+        let body = self.replay.next()?;
+        Some(Request::from_parts(self.head, body))
+    }
+}
+
+/// A request that goes to a connection that may have ended, and itself again as far as its body can be kept. Over
+/// HTTP/2, where the end of a connection is heard of at once, only one without a body.
+fn keep(request: Request<RequestBody>, version: HttpVersion) -> (Request<RequestBody>, Option<Kept>) {
+    if version == HttpVersion::Http2 && !request.body().is_end_stream() {
+        return (request, None);
+    }
+    let (head, body) = request.into_parts();
+    let (replay, _) = Replay::new(body);
+    let body = replay.next().unwrap_or(RequestBody::Empty);
+    (Request::from_parts(head.clone(), body), Some(Kept { head, replay }))
 }
 
 /// Greets as a client of HTTP/2. A server's first frame is its SETTINGS (RFC 9113, 3.4); any other answer is none.

@@ -1,6 +1,7 @@
 //! Inbound connections over loopback: a caller on one side, an app on the other, and a policy that can be replaced.
 
 mod reload;
+mod stale;
 mod streams;
 mod translation;
 

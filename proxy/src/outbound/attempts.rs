@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::budget::{Active, Retrying};
 use super::record::{NotRetried, Record};
-use super::retry::{Outcome, backoff, is_retriable};
+use super::retry::{Outcome, backoff, is_lost, is_retriable};
 use super::timeout::Deadline;
 use crate::authz::RuleRef;
 use crate::metrics::Metrics;
@@ -83,7 +83,7 @@ pub(super) async fn send<W: Wire>(
     (active, metrics): (&Active, &Metrics),
     record: &mut Record,
 ) -> Result<(W::Answer, Deadline), Refusal> {
-    let (replay, progress) = Replay::new(body, bounds.retries.attempts > 0);
+    let (replay, progress) = Replay::new(body);
     let deadline = Deadline::new(bounds.timeout, progress.clone());
     let per_try = Deadline::new(bounds.retries.per_try_timeout, progress);
     let destination = target.to_string();
@@ -105,15 +105,28 @@ impl<W: Wire> Sending<'_, W> {
     async fn until_answered(mut self, head: Parts, record: &mut Record) -> Result<W::Answer, Refusal> {
         let mut body = self.replay.next().unwrap_or(RequestBody::Empty);
         let mut retrying = None;
+        let mut lost = 0;
         loop {
             record.attempts += 1;
             let tried = self.attempt(Request::from_parts(head.clone(), body)).await;
             drop(retrying.take());
             let (outcome, endpoint) = self.look(&tried);
+            if lost == 0
+                && is_lost(&head.method, outcome)
+                && let Some(whole) = self.replay.next()
+            {
+                // The server is not at fault: no retry of the rules is used up, and it may be asked again.
+                // An idle connection may be as dead as the one before, and this is the only time that it is free.
+                (lost, body) = (1, whole);
+                self.target.fresh = true;
+                Metrics::outcome(&self.metrics.retries, "stale");
+                continue;
+            }
             if !is_retriable(&head.method, outcome, &self.bounds.retries.on) {
                 return self.result(tried);
             }
-            match self.again(record.attempts) {
+            let attempts = record.attempts.saturating_sub(lost);
+            match self.again(attempts) {
                 Ok((permit, next)) => (retrying, body) = (Some(permit), next),
                 Err(why) => {
                     self.not_again(why, record);
@@ -125,7 +138,7 @@ impl<W: Wire> Sending<'_, W> {
             if let Tried::Answered(answer) = tried {
                 self.wire.discard(answer);
             }
-            tokio::time::sleep(backoff(record.attempts, super::roll)).await;
+            tokio::time::sleep(backoff(attempts, super::roll)).await;
         }
     }
 
@@ -163,6 +176,9 @@ impl<W: Wire> Sending<'_, W> {
     }
 
     fn not_again(&self, why: NotRetried, record: &mut Record) {
+        if why == NotRetried::Budget {
+            self.metrics.overflow("maxRetries", &self.target.to_string());
+        }
         // A route that wants no retries says nothing about them.
         if self.bounds.retries.attempts > 0 {
             Metrics::outcome(&self.metrics.retries, why.as_str());

@@ -70,7 +70,7 @@ fn copy(
         return None;
     };
     // Where the app meant to go says nothing of where the copy goes.
-    Some(Copy { target: Target { destination, original: None, avoid: None }, permit })
+    Some(Copy { target: Target { destination, original: None, avoid: None, fresh: false }, permit })
 }
 
 async fn carry(

@@ -68,7 +68,7 @@ impl<'a> Onward<'a> {
         };
         // The address that the app dialled is one of the service it meant, and of no other.
         let original = original.filter(|_| destination.host == meant.host && destination.port == meant.port);
-        let target = Target { destination: Arc::clone(destination), original, avoid: None };
+        let target = Target { destination: Arc::clone(destination), original, avoid: None, fresh: false };
         Some(Self { policy, rule, target, spoken })
     }
 

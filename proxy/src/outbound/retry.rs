@@ -36,15 +36,28 @@ pub(super) fn is_retriable(method: &Method, outcome: Outcome, on: &RetryOn) -> b
     match outcome {
         Outcome::Failed(Stage::Refused) => false,
         Outcome::Failed(Stage::Connecting) => on.connect_failure || on.reset || on.reset_before_request,
-        Outcome::Failed(Stage::Unsent) => {
+        Outcome::Failed(Stage::Unsent | Stage::Stale) => {
             on.refused_stream || on.connect_failure || on.reset || on.reset_before_request
         }
-        Outcome::Failed(Stage::Sent) => method.is_idempotent() && on.reset,
+        Outcome::Failed(Stage::Ended | Stage::Sent) => method.is_idempotent() && on.reset,
         Outcome::TooSlow => method.is_idempotent() && (on.reset || on.wants_status(504)),
         Outcome::Answered { status, grpc } => {
             let named = on.wants_status(status.as_u16()) || grpc.is_some_and(|status| on.wants_grpc(status));
             method.is_idempotent() && named
         }
+    }
+}
+
+/// Whether to send a request again without being asked to, once: the connection that it was to go out on had ended
+/// before it, as happens when the server closes an idle connection at the moment that a request is sent (RFC 9112,
+/// 9.3.1). Where nothing proves that the server did not see it, only if seeing it twice does no harm.
+pub(super) fn is_lost(method: &Method, outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Failed(Stage::Stale) => true,
+        Outcome::Failed(Stage::Ended) => method.is_idempotent(),
+        Outcome::Failed(Stage::Refused | Stage::Connecting | Stage::Unsent | Stage::Sent)
+        | Outcome::TooSlow
+        | Outcome::Answered { .. } => false,
     }
 }
 

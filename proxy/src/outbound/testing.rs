@@ -16,8 +16,8 @@ use super::*;
 use crate::authz::{Exception, RuleRef};
 use crate::latest::{Publisher, publish};
 use crate::route::{
-    Balancer, DestinationId, Endpoint, EndpointAddr, Forward, H2Upgrade, HeaderRules, HttpAction, HttpRoute,
-    HttpRules, HttpTarget, PoolLimits, Resolution, RetryPolicy, Targets, TcpRules, TransportPlan,
+    Balancer, DestinationId, Edition, Endpoint, EndpointAddr, Forward, H2Upgrade, HeaderRules, HttpAction,
+    HttpRoute, HttpRules, HttpTarget, PoolLimits, Resolution, RetryPolicy, Targets, TcpRules, TransportPlan,
 };
 use crate::tls::testing::Mesh;
 use crate::upstream::Dialler;
@@ -33,6 +33,7 @@ pub(super) fn destination(host: &str, port: u16, endpoints: &[SocketAddr]) -> De
         weight: 1,
     };
     Destination {
+        edition: Edition::next(),
         host: host.to_owned(),
         port,
         subset: None,

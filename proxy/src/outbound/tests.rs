@@ -2,7 +2,10 @@
 
 mod failing;
 mod mirrors;
+mod overflow;
 mod resolved;
 mod routes;
 mod server;
+mod settings;
+mod stale;
 mod wire;

@@ -1,77 +1,144 @@
-//! Idle HTTP/1.1 connections, the one used last at the back.
+//! HTTP/1.1 connections, each lent to one request at a time.
+//!
+//! A request takes the idle connection that was used last. If there is none, one is dialled; should another become idle
+//! before that is done, the request takes it, and what was dialled is idle for the next one.
 
-use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::link::Link;
+use super::Pools;
+use super::attempts::Attempts;
+use super::limit::Permit;
+use super::link::{Link, Purpose, establish};
+use super::state::Pool;
+use crate::refusal::Refusal;
+use crate::route::HttpVersion;
+use crate::svid::Identity;
+use crate::tls::Alpn;
 
-/// See the module.
-#[derive(Default)]
-pub(super) struct IdleLinks {
-    links: Mutex<VecDeque<Idle>>,
+mod idle;
+
+pub(super) use idle::IdleLinks;
+
+/// A connection to `addr`; at `maxConnections` an idle one to any server, because a dial would have to close it. When an
+/// idle one has just failed, always a new one. The caller has a slot.
+pub(super) async fn connection(
+    pools: &Pools,
+    pool: &Arc<Pool>,
+    (addr, attempts): (SocketAddr, &Attempts<'_>),
+    identity: &Identity,
+) -> Result<Link, Refusal> {
+    let (basis, idle) = pool.terms(identity);
+    if !attempts.needs_fresh()
+        && let Some(link) = pool.http1.take(|to| to == addr, basis, idle).await
+    {
+        return Ok(link);
+    }
+    // Boxed, because most requests find a connection and should not carry the room for making one.
+    Box::pin(next(pools, pool, (addr, attempts), identity)).await
 }
 
-struct Idle {
-    link: Link,
-    since: Instant,
-}
-
-impl IdleLinks {
-    /// The connection used last, of those to servers that are `wanted`, that still holds; those that do not are
-    /// closed on the way.
-    pub(super) async fn take(
-        &self,
-        wanted: impl Fn(SocketAddr) -> bool,
-        generation: u64,
-        longest: Duration,
-    ) -> Option<Link> {
-        loop {
-            let mut idle = {
-                let mut links = self.lock();
-                let at = links.iter().rposition(|idle| wanted(idle.link.facts.addr))?;
-                links.remove(at)?
-            };
-            let fresh = idle.since.elapsed() < longest && idle.link.facts.is_current(generation);
-            if fresh && idle.link.connection.is_usable().await {
-                return Some(idle.link);
+/// A connection dialled for the request, or one that becomes idle before.
+async fn next(
+    pools: &Pools,
+    pool: &Arc<Pool>,
+    (addr, attempts): (SocketAddr, &Attempts<'_>),
+    identity: &Identity,
+) -> Result<Link, Refusal> {
+    let (basis, idle) = pool.terms(identity);
+    let begin = |socket| Dial::begin(pools, pool, addr, identity, socket);
+    let mut dial = pool.limits.socket_at_once().map(begin);
+    let mut socket = pin!(pool.limits.socket());
+    let mut is_first = true;
+    let mut longest = pin!(tokio::time::sleep_until(Instant::now() + pool.queue_timeout()));
+    loop {
+        let returned = pool.http1.returned();
+        let is_dialling = dial.is_some();
+        let wanted = |to| to == addr || !is_dialling && attempts.may_use(to);
+        if !attempts.needs_fresh()
+            && let Some(link) = pool.http1.take(wanted, basis, idle).await
+        {
+            if let Some(dial) = dial {
+                dial.go_on();
             }
+            return Ok(link);
+        }
+        if std::mem::take(&mut is_first) && !is_dialling {
+            // One that will not do. Its end is a matter of one turn of its task.
+            pool.http1.close_oldest();
+        }
+        tokio::select! {
+            biased;
+            dialled = Dial::done(&mut dial), if is_dialling => return dialled.unwrap_or_else(|| Err(cut(pool, addr))),
+            socket = &mut socket, if !is_dialling => dial = Some(begin(socket)),
+            () = returned => {}
+            () = &mut longest, if !is_dialling => return Err(pool.waited_too_long()),
+        }
+    }
+}
+
+/// A connection being made, in a task of its own. Ends with the request that it is for, unless told to go on.
+struct Dial {
+    dialled: oneshot::Receiver<Result<Link, Refusal>>,
+    wanted: DropGuard,
+}
+
+impl Dial {
+    fn begin(pools: &Pools, pool: &Arc<Pool>, addr: SocketAddr, identity: &Identity, socket: Permit) -> Self {
+        let (sender, dialled) = oneshot::channel();
+        let unwanted = CancellationToken::new();
+        let wanted = unwanted.clone().drop_guard();
+        let (pools, pool, identity) = (pools.clone(), Arc::clone(pool), identity.clone());
+        let drain = pools.drain.clone();
+        drain.spawn(async move {
+            // Handshakes are large.
+            let dial = Box::pin(dial(&pools, &pool, addr, &identity, socket));
+            let Some(link) = unwanted.run_until_cancelled(dial).await else { return };
+            // Whoever it was for has another one.
+            if let Err(Ok(link)) = sender.send(link) {
+                pool.keep(link);
+            }
+        });
+        Self { dialled, wanted }
+    }
+
+    /// What came of it; `None` if its task was cut.
+    async fn done(dial: &mut Option<Self>) -> Option<Result<Link, Refusal>> {
+        match dial {
+            Some(dial) => (&mut dial.dialled).await.ok(),
+            None => std::future::pending().await,
         }
     }
 
-    pub(super) fn put(&self, link: Link) {
-        self.lock().push_back(Idle { link, since: Instant::now() });
+    /// Nobody waits for it any more, and what it makes is kept.
+    fn go_on(self) {
+        self.wanted.disarm();
     }
+}
 
-    /// Closes the one idle for longest.
-    pub(super) fn close_oldest(&self) {
-        let oldest = self.lock().pop_front();
-        drop(oldest);
-    }
+fn cut(pool: &Pool, addr: SocketAddr) -> Refusal {
+    let source = io::ErrorKind::Interrupted.into();
+    Refusal::Unreachable { destination: pool.name.to_string(), addr, source }
+}
 
-    pub(super) fn close_all(&self) {
-        let all = std::mem::take(&mut *self.lock());
-        drop(all);
-    }
-
-    /// Closes those that are not to be used again.
-    pub(super) fn sweep(&self, generation: u64, longest: Duration) {
-        self.lock().retain(|idle| {
-            idle.since.elapsed() < longest
-                && idle.link.facts.is_current(generation)
-                && !idle.link.connection.is_closed()
-        });
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
-        // Nothing panics while holding it, and a queue of connections has no half-done state.
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+async fn dial(
+    pools: &Pools,
+    pool: &Pool,
+    addr: SocketAddr,
+    identity: &Identity,
+    socket: Permit,
+) -> Result<Link, Refusal> {
+    let (basis, settings) = (pool.basis_for(identity), pool.settings());
+    let destination = &settings.destination;
+    let connected = pools.dialler.connect(destination, addr, identity, Some(Alpn::Http1)).await;
+    let upstream = connected.inspect_err(|refusal| pool.record_failure(addr, refusal))?;
+    let purpose = Purpose { destination, version: HttpVersion::Http1, basis };
+    let link = establish(upstream, socket, purpose, (&pools.drain, &pools.metrics), || ()).await;
+    link.inspect_err(|refusal| pool.record_failure(addr, refusal))
 }

@@ -8,11 +8,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Pools;
-use super::limits::QUEUE;
+use super::limit::Permit;
 use super::link::{Link, Purpose, establish};
 use super::state::Pool;
 use crate::refusal::Refusal;
@@ -26,18 +25,18 @@ mod links;
 use links::{Means, Step, Ticket, Waiting};
 pub(super) use links::{SharedLinks, Stream};
 
-/// A stream to `addr`, or to any server when no connection may be opened; `None` when the pool has been replaced.
+/// A stream to `addr`, or to any server when no connection may be opened.
 pub(super) async fn stream(
     pools: &Pools,
     pool: &Arc<Pool>,
     addr: SocketAddr,
     identity: &Identity,
-) -> Result<Option<Stream>, Refusal> {
-    let longest = QUEUE + pool.limits.values().connect_timeout + LONGEST_HANDSHAKE;
+) -> Result<Stream, Refusal> {
+    let longest = pool.queue_timeout() + pool.values().connect_timeout + LONGEST_HANDSHAKE;
     let deadline = Instant::now() + longest;
-    while !pool.is_replaced() {
+    loop {
         let Waiting { id, mut ticket, means } = match pool.http2.step(pool, addr)? {
-            Step::Have(stream) => return Ok(Some(stream)),
+            Step::Have(stream) => return Ok(stream),
             Step::Wait(waiting) => waiting,
         };
         let early = match means {
@@ -49,8 +48,8 @@ pub(super) async fn stream(
             Means::Any(charge) => tokio::select! {
                 biased;
                 told = &mut ticket => Some(told),
-                slot = pool.limits.slot() => {
-                    let Some(slot) = slot? else { return Ok(None) };
+                slot = tokio::time::timeout(pool.queue_timeout(), pool.limits.slot()) => {
+                    let slot = slot.map_err(|_| pool.waited_too_long())?;
                     drop(charge);
                     if pool.http2.promote(id) {
                         begin_dial(pools, pool, addr, identity, slot);
@@ -61,28 +60,21 @@ pub(super) async fn stream(
         };
         let told = match early {
             Some(told) => told,
-            None => tokio::time::timeout_at(deadline, ticket).await.map_err(|_| pool.limits.full())?,
+            None => tokio::time::timeout_at(deadline, ticket).await.map_err(|_| pool.waited_too_long())?,
         };
         match told {
-            Ok(Ticket::Stream(stream)) => return Ok(Some(stream)),
+            Ok(Ticket::Stream(stream)) => return Ok(stream),
             Ok(Ticket::Failed(refusal)) => return Err(Refusal::Shared(refusal)),
             Ok(Ticket::Again) | Err(_) => {}
         }
         if Instant::now() >= deadline {
-            return Err(pool.limits.full());
+            return Err(pool.waited_too_long());
         }
     }
-    Ok(None)
 }
 
 /// Connects in a task of its own: many may wait for it, and it must not end with the one who began it.
-fn begin_dial(
-    pools: &Pools,
-    pool: &Arc<Pool>,
-    addr: SocketAddr,
-    identity: &Identity,
-    slot: OwnedSemaphorePermit,
-) {
+fn begin_dial(pools: &Pools, pool: &Arc<Pool>, addr: SocketAddr, identity: &Identity, slot: Permit) {
     let dialling = Dialling { pool: Arc::clone(pool), addr, done: false };
     let (pools, identity) = (pools.clone(), identity.clone());
     let drain = pools.drain.clone();
@@ -97,14 +89,14 @@ async fn dial(
     pool: &Arc<Pool>,
     addr: SocketAddr,
     identity: &Identity,
-    slot: OwnedSemaphorePermit,
+    slot: Permit,
 ) -> Result<Link, Refusal> {
-    let socket = pool.limits.socket(|| pool.http1.close_oldest()).await?;
-    let destination = pool.destination();
-    let connected = pools.dialler.connect(&destination, addr, identity, Some(Alpn::Http2)).await;
+    let socket = pool.socket().await?;
+    let (basis, settings) = (pool.basis_for(identity), pool.settings());
+    let destination = &settings.destination;
+    let connected = pools.dialler.connect(destination, addr, identity, Some(Alpn::Http2)).await;
     let upstream = connected.inspect_err(|refusal| pool.record_failure(addr, refusal))?;
-    let purpose =
-        Purpose { destination: &destination, version: HttpVersion::Http2, generation: identity.generation() };
+    let purpose = Purpose { destination, version: HttpVersion::Http2, basis };
     let weak = Arc::downgrade(pool);
     let closed = move || {
         if let Some(pool) = weak.upgrade() {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::http2::Stream;
+use super::limit::Permit;
 use super::link::{Facts, Link};
 use super::state::Pool;
 use crate::protocol::body::RequestBody;
@@ -15,8 +15,8 @@ use crate::upstream::Picked;
 
 /// A place under `maxConnections` for one TCP connection, for as long as it is held.
 pub struct Place {
-    pub(super) _slot: OwnedSemaphorePermit,
-    pub(super) _socket: OwnedSemaphorePermit,
+    pub(super) _slot: Permit,
+    pub(super) _socket: Permit,
     pub(super) _picked: Picked,
 }
 
@@ -26,13 +26,13 @@ pub struct Lease {
     pub(super) via: Via,
     pub(super) picked: Picked,
     /// Handed on when the request is sent again over another connection.
-    pub(super) active: Option<OwnedSemaphorePermit>,
+    pub(super) active: Option<Permit>,
 }
 
 /// What is leased.
 pub(super) enum Via {
     /// A whole connection, and the slot that it is used under.
-    Http1(Link, OwnedSemaphorePermit),
+    Http1(Link, Permit),
     /// One stream.
     Http2(Stream),
 }
@@ -42,6 +42,14 @@ impl Via {
         match self {
             Self::Http1(link, _) => &link.facts,
             Self::Http2(stream) => &stream.facts,
+        }
+    }
+
+    /// Whether this is the first request on an HTTP/1.1 connection.
+    pub(super) fn is_new(&self) -> bool {
+        match self {
+            Self::Http1(link, _) => link.requests == 0,
+            Self::Http2(_) => false,
         }
     }
 }
@@ -63,7 +71,7 @@ impl Lease {
     }
 
     /// Gives the connection back for the next request.
-    pub(super) fn give_back(self) {
+    pub fn give_back(self) {
         let Self { pool, via, picked, active } = self;
         // Before the next one is let in, this one is over.
         drop((picked, active));

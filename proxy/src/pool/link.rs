@@ -8,15 +8,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::state::Basis;
 use crate::drain::Drain;
 use crate::lifetime::Lifetime;
+use crate::listen::OverTcp;
 use crate::metrics::{Direction, Metrics};
-use crate::protocol::client::{Connection, Pings};
+use crate::protocol::client::Connection;
 use crate::refusal::Refusal;
-use crate::route::{Destination, HttpVersion};
+use crate::route::{Destination, Http2Keepalive, HttpVersion};
 use crate::tls::VerifiedPeer;
 use crate::upstream::Upstream;
 
@@ -28,18 +31,26 @@ pub(super) struct Facts {
     pub(super) addr: SocketAddr,
     pub(super) peer: Option<VerifiedPeer>,
     pub(super) lifetime: Lifetime,
-    generation: u64,
+    basis: Basis,
     /// `maxConnectionDuration`.
     retire_at: Option<Instant>,
     _held: DropGuard,
 }
 
 impl Facts {
-    /// Whether a new request may be sent on it: made with the identity of now, its proof not about to end.
-    pub(super) fn is_current(&self, generation: u64) -> bool {
-        self.generation == generation
-            && !self.lifetime.is_draining()
-            && self.retire_at.is_none_or(|at| Instant::now() < at)
+    /// Whether it was made by what is in force.
+    pub(super) fn rests_on(&self, basis: Basis) -> bool {
+        self.basis == basis
+    }
+
+    /// Whether a new request may be sent on it: made by what is in force, its proof not about to end.
+    pub(super) fn is_current(&self, basis: Basis) -> bool {
+        self.rests_on(basis) && !self.lifetime.is_draining() && !self.is_retired()
+    }
+
+    /// Whether it has lived for `maxConnectionDuration`.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retire_at.is_some_and(|at| Instant::now() >= at)
     }
 }
 
@@ -61,7 +72,7 @@ impl Link {
 pub(super) struct Purpose<'a> {
     pub(super) destination: &'a Destination,
     pub(super) version: HttpVersion,
-    pub(super) generation: u64,
+    pub(super) basis: Basis,
 }
 
 /// Begins HTTP on a connected stream. `places` are given back when its socket is closed; `closed` is called then.
@@ -73,8 +84,9 @@ pub(super) async fn establish<P: Send + Unpin + 'static>(
     closed: impl FnOnce() + Send + 'static,
 ) -> Result<Link, Refusal> {
     let Upstream { stream, peer, lifetime, addr } = upstream;
-    let Purpose { destination, version, generation } = purpose;
-    let pings = if peer.is_some() { Pings::Yes } else { Pings::No };
+    let Purpose { destination, version, basis } = purpose;
+    let pings =
+        destination.limits.http2_keepalive.or_else(|| peer.as_ref().map(|_| Http2Keepalive::default()));
     let opened = Connection::open(Counted { stream, _places: places }, version, pings).await;
     let (connection, driver) = opened.map_err(|source| Refusal::Unreachable {
         destination: destination.to_string(),
@@ -103,7 +115,7 @@ pub(super) async fn establish<P: Send + Unpin + 'static>(
         closed();
     });
     let retire_at = destination.limits.max_connection_duration.map(|longest| Instant::now() + longest);
-    let facts = Facts { addr, peer, lifetime, generation, retire_at, _held: held.drop_guard() };
+    let facts = Facts { addr, peer, lifetime, basis, retire_at, _held: held.drop_guard() };
     Ok(Link { connection, facts: Arc::new(facts), requests: 0 })
 }
 
@@ -112,6 +124,12 @@ struct Counted<S, P> {
     // Closed first.
     stream: S,
     _places: P,
+}
+
+impl<S: OverTcp, P> OverTcp for Counted<S, P> {
+    fn tcp(&self) -> &TcpStream {
+        self.stream.tcp()
+    }
 }
 
 impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Counted<S, P> {

@@ -1,25 +1,30 @@
-//! One pool: the connections to one destination, and what it was made for.
+//! One pool: the connections to one destination, and the settings that they are made by.
+//!
+//! A pool lives as long as its destination has a name. A reload changes its settings, and its bounds in place: what is
+//! open counts on. Connections that rest on something else than what the new settings say finish their requests and go.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::http1::IdleLinks;
 use super::http2::SharedLinks;
-use super::limits::Limits;
+use super::limit::Permit;
+use super::limits::{Bound, Limits};
+use super::link::Link;
+use super::settings::Settings;
 use super::status::PoolStatus;
 use crate::refusal::Refusal;
-use crate::route::{Destination, Transport, TransportPlan};
-use crate::upstream::{Endpoints, Outcome};
+use crate::route::{Destination, PoolLimits};
+use crate::svid::Identity;
+use crate::upstream::Outcome;
 
-/// An idle connection is closed after this long; shorter than the server side waits.
-const IDLE: Duration = Duration::from_secs(60);
-/// Older versions of a destination that a late request may still bring.
-const OLDER: usize = 8;
+/// Longest wait for a place, where no `queue-timeout` says otherwise.
+pub(super) const QUEUE: Duration = Duration::from_secs(15);
 
 /// See the module.
 pub(super) struct Pool {
@@ -27,75 +32,53 @@ pub(super) struct Pool {
     pub(super) limits: Limits,
     pub(super) http1: IdleLinks,
     pub(super) http2: SharedLinks,
-    pub(super) endpoints: Arc<Endpoints>,
-    versions: Mutex<Versions>,
-    replaced: AtomicBool,
+    settings: ArcSwap<Settings>,
     /// The newest identity that a request came with.
     generation: AtomicU64,
-    last_used: Mutex<Instant>,
+    /// Since when nothing of it was open or under way, as far as a sweep has seen.
+    unused_since: Mutex<Option<Instant>>,
 }
 
-/// The destination as of the latest policy, and what it was before.
-struct Versions {
-    latest: Arc<Destination>,
-    /// Held weakly: while a version is listed, no other can have its address in memory.
-    older: VecDeque<Weak<Destination>>,
-}
-
-impl Versions {
-    fn remember(&mut self, before: &Arc<Destination>) {
-        // What nobody has any more, no request can bring.
-        self.older.retain(|older| older.strong_count() > 0);
-        self.older.push_back(Arc::downgrade(before));
-        if self.older.len() > OLDER {
-            self.older.pop_front();
-        }
-    }
-}
-
-/// Whether a pool serves a version of its destination.
-pub(super) enum Serves {
-    Yes,
-    /// It was made for other settings: replace it.
-    No,
+/// What a connection rests on: a new request is sent only on one made by what is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Basis {
+    /// Of the own identity.
+    pub(super) generation: u64,
+    /// Of the transport's settings.
+    pub(super) epoch: u64,
 }
 
 impl Pool {
-    pub(super) fn new(name: String, destination: &Arc<Destination>) -> Self {
-        let (name, now): (Arc<str>, _) = (name.into(), Instant::now());
+    pub(super) fn new(name: Arc<str>, destination: &Arc<Destination>) -> Self {
         Self {
-            limits: Limits::new(Arc::clone(&name), destination.limits),
             name,
+            limits: Limits::new(&destination.limits),
             http1: IdleLinks::default(),
             http2: SharedLinks::default(),
-            endpoints: Arc::new(Endpoints::new(destination.balancer, destination.outliers.clone(), now)),
-            versions: Mutex::new(Versions { latest: Arc::clone(destination), older: VecDeque::new() }),
-            replaced: AtomicBool::new(false),
+            settings: ArcSwap::from_pointee(Settings::new(destination, Instant::now())),
             generation: AtomicU64::new(0),
-            last_used: Mutex::new(now),
+            unused_since: Mutex::new(None),
         }
     }
 
-    /// The pool that takes the place of this one.
-    pub(super) fn replace(&self, destination: &Arc<Destination>) -> Self {
-        let next = Self::new(self.name.to_string(), destination);
-        {
-            let mut versions = self.versions();
-            let before = Arc::clone(&versions.latest);
-            versions.remember(&before);
-            next.versions().older = std::mem::take(&mut versions.older);
+    /// Goes by `destination` from now on, unless that is older than what it goes by: a request may come late. One
+    /// caller at a time.
+    pub(super) fn adopt(&self, destination: &Arc<Destination>) {
+        let now = self.settings();
+        if destination.edition <= now.destination.edition {
+            return;
         }
-        self.retire();
-        next
+        let next = now.succeeded_by(destination, Instant::now());
+        let is_new_ground = next.epoch != now.epoch;
+        self.settings.store(Arc::new(next));
+        self.limits.resize(&destination.limits);
+        if is_new_ground || self.limits.has_too_many_sockets() {
+            self.close_idle();
+        }
     }
 
-    /// Nothing new is begun; what is under way is finished.
-    pub(super) fn retire(&self) {
-        self.replaced.store(true, Ordering::SeqCst);
-        // Who waits here goes to the next pool, which has places of its own.
-        self.limits.close();
-        self.close_idle();
-        self.http2.turn_away();
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
     }
 
     pub(super) fn close_idle(&self) {
@@ -103,133 +86,151 @@ impl Pool {
         while self.http2.close_idle() {}
     }
 
-    /// Whether a request for `destination` belongs here. A request may come late, with a version that has been
-    /// replaced: then it is served as the latest one says.
-    pub(super) fn serves(&self, destination: &Arc<Destination>) -> Serves {
-        let mut versions = self.versions();
-        let is_older = |older: &Weak<Destination>| std::ptr::eq(older.as_ptr(), Arc::as_ptr(destination));
-        if Arc::ptr_eq(&versions.latest, destination) || versions.older.iter().any(is_older) {
-            return Serves::Yes;
+    /// What connections rest on that are made now.
+    pub(super) fn basis(&self) -> Basis {
+        self.basis_of(self.generation.load(Ordering::Relaxed))
+    }
+
+    /// What a connection rests on that is made for this identity, and how long it may have been idle.
+    pub(super) fn terms(&self, identity: &Identity) -> (Basis, Duration) {
+        let settings = self.settings.load();
+        (Basis { generation: identity.generation(), epoch: settings.epoch }, settings.idle_timeout())
+    }
+
+    /// What a connection rests on that is made for this identity.
+    pub(super) fn basis_for(&self, identity: &Identity) -> Basis {
+        self.basis_of(identity.generation())
+    }
+
+    fn basis_of(&self, generation: u64) -> Basis {
+        Basis { generation, epoch: self.settings.load().epoch }
+    }
+
+    /// Takes note of an identity that a request came with.
+    pub(super) fn note(&self, generation: u64) {
+        // Nearly always known: a write would have every core fetch the line anew.
+        if self.generation.load(Ordering::Relaxed) < generation {
+            self.generation.fetch_max(generation, Ordering::Relaxed);
         }
-        if !has_same_settings(&versions.latest, destination) {
-            return Serves::No;
+    }
+
+    /// The right to open a socket. With none left, an idle connection is closed; the end of one that was let go is
+    /// waited for: it is a matter of one turn of its task.
+    pub(super) async fn socket(&self) -> Result<Permit, Refusal> {
+        if let Some(socket) = self.limits.socket_at_once() {
+            return Ok(socket);
         }
-        let before = std::mem::replace(&mut versions.latest, Arc::clone(destination));
-        versions.remember(&before);
-        Serves::Yes
+        self.http1.close_oldest();
+        let waited = tokio::time::timeout(self.queue_timeout(), self.limits.socket()).await;
+        waited.map_err(|_| self.waited_too_long())
     }
 
-    pub(super) fn destination(&self) -> Arc<Destination> {
-        Arc::clone(&self.versions().latest)
+    /// A slot at once, or after those who waited before.
+    pub(super) async fn slot(&self) -> Result<Permit, Refusal> {
+        if let Some(slot) = self.limits.slot_at_once() {
+            return Ok(slot);
+        }
+        // An HTTP/2 connection without a request makes way, now or when it has become one.
+        let _awaited = self.http2.awaited();
+        let makes_way = self.http2.close_idle();
+        let _charge = if makes_way { None } else { Some(self.bounded(self.limits.wait())?) };
+        let waited = tokio::time::timeout(self.queue_timeout(), self.limits.slot()).await;
+        waited.map_err(|_| self.waited_too_long())
     }
 
-    pub(super) fn is_replaced(&self) -> bool {
-        self.replaced.load(Ordering::SeqCst)
+    /// A permit, or what refuses the request that wanted it.
+    pub(super) fn bounded(&self, permit: Result<Permit, Bound>) -> Result<Permit, Refusal> {
+        permit.map_err(|bound| self.overflow(bound))
     }
 
-    pub(super) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
+    pub(super) fn overflow(&self, bound: Bound) -> Refusal {
+        bound.overflow(&self.name, &self.values())
     }
 
-    /// Takes note of a use, with an identity of that generation.
-    pub(super) fn used(&self, generation: u64) {
-        self.generation.fetch_max(generation, Ordering::Relaxed);
-        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Every connection was in use for as long as a request may wait.
+    pub(super) fn waited_too_long(&self) -> Refusal {
+        Refusal::QueueTimeout { destination: self.name.to_string(), waited: self.queue_timeout() }
     }
 
-    /// Whether nothing is left of it, for so long that it may be forgotten.
+    /// How long a request may wait for a place.
+    pub(super) fn queue_timeout(&self) -> Duration {
+        self.settings.load().destination.limits.queue_timeout.unwrap_or(QUEUE)
+    }
+
+    /// The limits of now.
+    pub(super) fn values(&self) -> PoolLimits {
+        self.settings.load().destination.limits
+    }
+
+    /// Whether nothing has been left of it for so long that it may be forgotten.
     pub(super) fn is_forgotten(&self, after: Duration) -> bool {
-        let unused = self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        unused >= after && self.limits.taken().sockets == 0 && self.limits.taken().active == 0
+        let since = *self.unused_since.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_unused() && since.is_some_and(|since| since.elapsed() >= after)
+    }
+
+    fn is_unused(&self) -> bool {
+        let taken = self.limits.taken();
+        taken.sockets == 0 && taken.active == 0
     }
 
     pub(super) fn idle_timeout(&self) -> Duration {
-        self.limits.values().http_idle_timeout.unwrap_or(IDLE)
+        self.settings.load().idle_timeout()
     }
 
     pub(super) fn max_streams(&self) -> usize {
-        usize::try_from(self.limits.values().max_concurrent_streams).unwrap_or(usize::MAX).max(1)
+        let streams = self.settings.load().destination.limits.max_concurrent_streams;
+        usize::try_from(streams).unwrap_or(usize::MAX).max(1)
     }
 
     pub(super) fn sweep(&self, generation: u64) {
-        self.generation.fetch_max(generation, Ordering::Relaxed);
-        self.http1.sweep(generation, self.idle_timeout());
+        self.note(generation);
+        self.http1.sweep(self.basis(), self.idle_timeout());
         self.http2.sweep(self);
+        let mut unused_since = self.unused_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = unused_since.unwrap_or_else(Instant::now);
+        *unused_since = self.is_unused().then_some(since);
+    }
+
+    /// An HTTP/1.1 connection that has answered.
+    pub(super) fn take_back(&self, mut link: Link) {
+        link.requests = link.requests.saturating_add(1);
+        self.keep(link);
+    }
+
+    /// A connection without a request: idle from now on, if it may be used.
+    pub(super) fn keep(&self, link: Link) {
+        let settings = self.settings.load();
+        let basis = Basis { generation: self.generation.load(Ordering::Relaxed), epoch: settings.epoch };
+        let limit = settings.destination.limits.max_requests_per_connection;
+        // Whether its proof is about to end is asked when it is wanted again.
+        let is_good = link.facts.rests_on(basis) && !link.facts.is_retired();
+        if is_good && link.may_carry_more(limit) && !self.limits.has_too_many_sockets() {
+            self.http1.put(link);
+        }
     }
 
     /// Takes down a failure to connect, if it was the server's.
     pub(super) fn record_failure(&self, addr: SocketAddr, refusal: &Refusal) {
         if matches!(refusal, Refusal::Unreachable { .. } | Refusal::UpstreamIdentity { .. }) {
-            self.endpoints.record(addr, Outcome::NoAnswer, Instant::now());
+            self.settings.load().endpoints.record(addr, Outcome::NoAnswer, Instant::now());
         }
     }
 
     pub(super) fn status(&self) -> PoolStatus {
-        let (taken, values) = (self.limits.taken(), self.limits.values());
+        let (taken, settings) = (self.limits.taken(), self.settings());
+        let values = &settings.destination.limits;
+        let count = |taken: u32| usize::try_from(taken).unwrap_or(usize::MAX);
         let limit = |value: u32| (value != u32::MAX).then_some(value);
         PoolStatus {
             destination: self.name.to_string(),
-            connections: taken.sockets,
+            connections: count(taken.sockets),
             idle: self.http1.len() + self.http2.idle(),
-            active: taken.active,
-            waiting: taken.waiting.max(self.http2.waiting()),
+            active: count(taken.active),
+            waiting: count(taken.waiting).max(self.http2.waiting()),
             max_connections: limit(values.max_connections),
             max_pending: limit(values.http1_max_pending_requests),
             max_requests: limit(values.http2_max_requests),
-            ejected: self.endpoints.ejected(Instant::now()),
+            ejected: settings.endpoints.ejected(Instant::now()),
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn older(&self) -> usize {
-        self.versions().older.len()
-    }
-
-    fn versions(&self) -> MutexGuard<'_, Versions> {
-        // Nothing panics while holding it, and a version is put in as a whole.
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether a pool made for one of them serves the other: all that connections rest on, or are bounded by.
-fn has_same_settings(one: &Destination, other: &Destination) -> bool {
-    one.limits == other.limits
-        && one.resolution == other.resolution
-        && one.endpoints == other.endpoints
-        && one.balancer == other.balancer
-        && one.outliers == other.outliers
-        && is_same_plan(&one.transport_plan, &other.transport_plan)
-}
-
-fn is_same_plan(one: &TransportPlan, other: &TransportPlan) -> bool {
-    use TransportPlan::{MutualTls, Plaintext, Refused, Tls};
-    match (one, other) {
-        (MutualTls(one), MutualTls(other)) | (Tls(one), Tls(other)) => is_same_transport(one, other),
-        (
-            Plaintext { exception: one, after: then, .. },
-            Plaintext { exception: other, after: other_then, .. },
-        ) => {
-            let same_then = match (then, other_then) {
-                (Some(then), Some(other)) => is_same_transport(then, other),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            };
-            one == other && same_then
-        }
-        (Refused, Refused) => true,
-        (MutualTls(_) | Tls(_) | Plaintext { .. } | Refused, _) => false,
-    }
-}
-
-fn is_same_transport(one: &Transport, other: &Transport) -> bool {
-    match (one, other) {
-        (
-            Transport::MutualTls { sni, expected },
-            Transport::MutualTls { sni: other_sni, expected: other_expected },
-        ) => sni == other_sni && expected == other_expected,
-        (Transport::Plaintext { exception }, Transport::Plaintext { exception: other }) => exception == other,
-        // By what was in the files, which may have changed under the same names.
-        (Transport::Tls(one), Transport::Tls(other)) => one == other,
-        (Transport::MutualTls { .. } | Transport::Plaintext { .. } | Transport::Tls(_), _) => false,
     }
 }

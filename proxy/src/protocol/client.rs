@@ -1,6 +1,7 @@
 //! The client side of HTTP, in either version: a connection that knows what was sent.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +19,11 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::watched::{Passed, Quiet, Watched};
 use super::body::RequestBody;
-use crate::route::HttpVersion;
+use crate::route::{Http2Keepalive, HttpVersion};
+
+mod watched;
 
 /// Longest wait for a connection to be done with the exchange before.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -33,9 +37,6 @@ const SEND_BUFFER: usize = 256 * 1024;
 const LONGEST_HEAD: u32 = 64 * 1024;
 /// Streams opened before the server has said how many it takes; no server should take fewer (RFC 9113, 6.5.2).
 const FIRST_STREAMS: usize = 100;
-/// A silent connection is probed this often, and given up when the probe is not answered in time.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A client connection. Over HTTP/1.1 it carries one request at a time; over HTTP/2 [`Connection::share`] makes as
 /// many handles as there are requests.
@@ -44,30 +45,31 @@ pub struct Connection {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1 {
+        sender: http1::SendRequest<RequestBody>,
+        /// Whether it has carried an exchange.
+        used: bool,
+        passed: Arc<Passed>,
+    },
     Http2 {
         sender: http2::SendRequest<RequestBody>,
+        /// Whether it has carried an exchange.
+        used: Arc<AtomicBool>,
         /// How many streams the server takes.
         streams: Arc<AtomicUsize>,
     },
 }
 
-/// Whether a silent HTTP/2 connection is probed with pings. gRPC servers take pings on a quiet stream for abuse
-/// (gRFC A8), so only connections to other sidecars are; the others have TCP keepalive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pings {
-    /// Never.
-    No,
-    /// After 30 s of silence.
-    Yes,
-}
-
 /// Why a request got no response.
 #[derive(Debug)]
 pub enum SendFailure {
-    /// The server provably took nothing of it, so it may be sent again elsewhere (RFC 9113, 8.7); with the request
-    /// itself if it is still whole.
+    /// The server provably took nothing of it, so it may be sent again elsewhere (RFC 9113, 8.7), whatever its method:
+    /// with the request itself if it is still whole.
     Unsent(Option<Box<Request<RequestBody>>>, hyper::Error),
+    /// The connection had been used before, and ended before any byte of the answer: most likely the server had
+    /// closed it meanwhile and saw nothing of the request, though nothing proves it. Whoever may send a request twice
+    /// sends it again, once (RFC 9112, 9.3.1; RFC 9110, 9.2.2).
+    Ended(hyper::Error),
     /// It may have been acted upon.
     Sent(hyper::Error),
 }
@@ -83,27 +85,32 @@ impl Connection {
         version: HttpVersion,
     ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send), hyper::Error>
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Quiet + Unpin + Send + 'static,
     {
-        Self::open(io, version, Pings::No).await
+        Self::open(io, version, None).await
     }
 
-    /// As [`Connection::new`], and says whether silence is probed.
+    /// As [`Connection::new`], and says when a silent HTTP/2 connection is probed with pings. gRPC servers take pings
+    /// on a quiet stream for abuse (gRFC A8), so without a word of the policy only connections to other sidecars are;
+    /// the others have TCP keepalive.
     ///
     /// # Errors
     /// hyper's.
     pub async fn open<IO>(
         io: IO,
         version: HttpVersion,
-        pings: Pings,
+        pings: Option<Http2Keepalive>,
     ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send), hyper::Error>
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Quiet + Unpin + Send + 'static,
     {
         match version {
             HttpVersion::Http1 => {
+                let passed = Arc::<Passed>::default();
+                let io = Watched::new(io, Arc::clone(&passed));
                 let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
-                Ok((Self { sender: Sender::Http1(sender) }, Either::Left(driver.with_upgrades())))
+                let sender = Sender::Http1 { sender, used: false, passed };
+                Ok((Self { sender }, Either::Left(driver.with_upgrades())))
             }
             HttpVersion::Http2 => {
                 let (connection, driver) = open_http2(io, pings).await?;
@@ -116,10 +123,10 @@ impl Connection {
     #[must_use]
     pub fn share(&self) -> Option<Self> {
         match &self.sender {
-            Sender::Http1(_) => None,
-            Sender::Http2 { sender, streams } => {
-                let sender = Sender::Http2 { sender: sender.clone(), streams: Arc::clone(streams) };
-                Some(Self { sender })
+            Sender::Http1 { .. } => None,
+            Sender::Http2 { sender, used, streams } => {
+                let (used, streams) = (Arc::clone(used), Arc::clone(streams));
+                Some(Self { sender: Sender::Http2 { sender: sender.clone(), used, streams } })
             }
         }
     }
@@ -128,7 +135,7 @@ impl Connection {
     #[must_use]
     pub fn max_streams(&self) -> usize {
         match &self.sender {
-            Sender::Http1(_) => 1,
+            Sender::Http1 { .. } => 1,
             Sender::Http2 { streams, .. } => streams.load(Ordering::Relaxed),
         }
     }
@@ -137,7 +144,7 @@ impl Connection {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         match &self.sender {
-            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http1 { sender, .. } => sender.is_closed(),
             Sender::Http2 { sender, .. } => sender.is_closed(),
         }
     }
@@ -145,10 +152,20 @@ impl Connection {
     /// Whether the connection can take a request: not closed, and over HTTP/1.1 done with the one before.
     pub async fn is_usable(&mut self) -> bool {
         match &mut self.sender {
-            Sender::Http1(sender) => {
-                matches!(tokio::time::timeout(SETTLE, sender.ready()).await, Ok(Ok(())))
+            Sender::Http1 { sender, .. } => {
+                // Nearly always, and then no timer is needed.
+                sender.is_ready() || matches!(tokio::time::timeout(SETTLE, sender.ready()).await, Ok(Ok(())))
             }
             Sender::Http2 { sender, .. } => !sender.is_closed(),
+        }
+    }
+
+    /// Whether it has carried an exchange, so that it may turn out to have ended when it is used again.
+    #[must_use]
+    pub fn was_used(&self) -> bool {
+        match &self.sender {
+            Sender::Http1 { used, .. } => *used,
+            Sender::Http2 { used, .. } => used.load(Ordering::Relaxed),
         }
     }
 
@@ -161,28 +178,50 @@ impl Connection {
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, SendFailure> {
         match &mut self.sender {
-            Sender::Http1(sender) => {
+            Sender::Http1 { sender, used, passed } => {
                 frame_for_http1(&mut request);
-                sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
-                    Some(request) => SendFailure::Unsent(Some(Box::new(request)), failed.into_error()),
-                    None => SendFailure::Sent(failed.into_error()),
-                })
+                let heard = passed.begin();
+                let sent = sender.try_send_request(request).await;
+                let response = sent.map_err(|mut failed| {
+                    let whole = failed.take_message();
+                    let (error, silent) = (failed.into_error(), passed.heard() == heard);
+                    match whole {
+                        Some(request) => SendFailure::Unsent(Some(Box::new(request)), error),
+                        None if passed.is_unsent() && !error.is_user() => SendFailure::Unsent(None, error),
+                        None if *used && silent && is_end(&error) => SendFailure::Ended(error),
+                        None => SendFailure::Sent(error),
+                    }
+                })?;
+                *used = true;
+                Ok(response)
             }
-            Sender::Http2 { sender, .. } => {
+            Sender::Http2 { sender, used, .. } => {
                 let spare = spare(&request);
                 to_http2(&mut request);
-                sender.try_send_request(request).await.map_err(|mut failed| {
+                let sent = sender.try_send_request(request).await;
+                let response = sent.map_err(|mut failed| {
                     let whole = failed.take_message().map(from_http2);
                     let error = failed.into_error();
                     match whole {
                         Some(request) => SendFailure::Unsent(Some(Box::new(request)), error),
                         None if is_unprocessed(&error) => SendFailure::Unsent(spare.map(Box::new), error),
+                        None if used.load(Ordering::Relaxed) && is_end(&error) => SendFailure::Ended(error),
                         None => SendFailure::Sent(error),
                     }
-                })
+                })?;
+                used.store(true, Ordering::Relaxed);
+                Ok(response)
             }
         }
     }
+}
+
+/// Whether the connection ended, and not the request's own body or our interest in it.
+fn is_end(error: &hyper::Error) -> bool {
+    let mut causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let by_system = causes.any(|cause| cause.is::<io::Error>());
+    let is_io = by_system || h2_error(error).is_some_and(h2::Error::is_io);
+    !error.is_user() && (error.is_incomplete_message() || is_io)
 }
 
 /// hyper sends no body of unknown length with these two methods unless told that there is one. `TE` belongs to the
@@ -198,7 +237,7 @@ fn frame_for_http1(request: &mut Request<RequestBody>) {
 
 async fn open_http2<IO>(
     io: IO,
-    pings: Pings,
+    pings: Option<Http2Keepalive>,
 ) -> Result<(Connection, impl Future<Output = Result<(), hyper::Error>> + Send), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -213,11 +252,8 @@ where
         .initial_max_send_streams(FIRST_STREAMS)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(LONGEST_HEAD);
-    if pings == Pings::Yes {
-        builder
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true);
+    if let Some(Http2Keepalive { interval, timeout }) = pings {
+        builder.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
     }
     let (sender, mut connection) = builder.handshake(TokioIo::new(io)).await?;
     let streams = Arc::new(AtomicUsize::new(FIRST_STREAMS));
@@ -237,7 +273,8 @@ where
         tasks.running.wait().await;
         ended
     };
-    Ok((Connection { sender: Sender::Http2 { sender, streams } }, driver))
+    let used = Arc::new(AtomicBool::new(false));
+    Ok((Connection { sender: Sender::Http2 { sender, used, streams } }, driver))
 }
 
 /// Runs what hyper spawns for one connection, so that all of it can be ended with the connection.

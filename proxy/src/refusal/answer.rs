@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-use super::Refusal;
+use super::{Bound, Overflow, Refusal};
 use crate::protocol::grpc;
 
 impl Refusal {
@@ -27,6 +27,7 @@ impl Refusal {
             | Self::Undetected
             | Self::NoApp { .. }
             | Self::Overflow { .. }
+            | Self::QueueTimeout { .. }
             | Self::NoEndpoints { .. }
             | Self::Unreachable { .. }
             | Self::NotResolved { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -42,7 +43,19 @@ impl Refusal {
     /// The answer to an HTTP caller: the status, and the reason as JSON.
     #[must_use]
     pub fn response(&self) -> Response<Full<Bytes>> {
-        let body = serde_json::json!({ "refused": self.label(), "reason": self.to_string() });
+        let (refused, reason) = (self.label(), self.to_string());
+        let body = match self.overflow() {
+            None => serde_json::json!({ "refused": refused, "reason": reason }),
+            Some(Overflow { limit, value, destination }) => {
+                let value = match value {
+                    Bound::Number(number) => number.into(),
+                    Bound::Time(_) => serde_json::Value::from(value.to_string()),
+                };
+                serde_json::json!({
+                    "refused": refused, "reason": reason, "limit": limit, "value": value, "destination": destination
+                })
+            }
+        };
         let mut response = Response::new(Full::from(format!("{body}\n")));
         *response.status_mut() = self.status();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -71,8 +84,8 @@ impl Refusal {
             // What follows on the connection may be part of what could not be told apart (RFC 9112, 6.3).
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Self::Overflow { limit, .. } = self {
-            headers.insert("x-portcullis-overflow", HeaderValue::from_static(limit));
+        if let Some(overflow) = self.overflow() {
+            headers.insert("x-portcullis-overflow", HeaderValue::from_static(overflow.limit));
             headers.insert("x-envoy-overloaded", HeaderValue::from_static("true"));
         }
         response
@@ -82,6 +95,8 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use http_body_util::BodyExt;
 
     use super::*;
     use crate::authz::{AmbiguousPath, Denial, RuleRef};
@@ -125,6 +140,42 @@ mod tests {
             Denial::NeedsHttp { peer: None, port: 80, rule: rule() },
         ] {
             assert_eq!(Refusal::from(denial).status(), StatusCode::FORBIDDEN);
+        }
+    }
+
+    #[test]
+    fn a_wait_that_took_too_long_is_told_apart_from_a_full_queue() {
+        let waited = Duration::from_millis(250);
+        let slow = Refusal::QueueTimeout { destination: "api:8443".into(), waited };
+        let full =
+            Refusal::Overflow { limit: "http1MaxPendingRequests", value: 50, destination: "api:8443".into() };
+        for (refusal, name) in [(slow, "queueTimeout"), (full, "http1MaxPendingRequests")] {
+            for response in [refusal.response(), refusal.grpc_response()] {
+                assert_eq!(response.headers()["x-portcullis-overflow"], name);
+                assert_eq!(response.headers()["x-envoy-overloaded"], "true");
+            }
+            assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(refusal.port(), Some(8443));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_body_of_an_overflow_names_limit_value_and_destination_whatever_the_name_holds() {
+        let odd = "a\"b\\c{}\u{1}\u{e9}:80 subset v1\n";
+        let full = Refusal::Overflow { limit: "maxConnections", value: 7, destination: odd.into() };
+        let slow = Refusal::QueueTimeout { destination: odd.into(), waited: Duration::from_millis(1500) };
+        for (refusal, limit, value) in [
+            (full, "maxConnections", serde_json::json!(7)),
+            (slow, "queueTimeout", serde_json::json!("1500ms")),
+        ] {
+            let reason = refusal.to_string();
+            let response = Refusal::Shared(refusal.into()).response();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let expected = serde_json::json!({
+                "refused": limit, "reason": reason, "limit": limit, "value": value, "destination": odd
+            });
+            assert_eq!(body, expected);
         }
     }
 

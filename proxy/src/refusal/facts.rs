@@ -1,5 +1,8 @@
 //! What a refusal knows beside its text, as far as its kind does.
 
+use std::fmt;
+use std::time::Duration;
+
 use portcullis_identity::SpiffeId;
 
 use super::Refusal;
@@ -16,6 +19,36 @@ pub struct Facts<'a> {
     pub rule: Option<&'a RuleRef>,
     /// Who the other side has proven to be.
     pub peer: Option<&'a SpiffeId>,
+}
+
+/// A limit of a connection pool that refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overflow<'a> {
+    /// The field of `connectionPool`, or `queueTimeout`.
+    pub limit: &'static str,
+    /// Its value.
+    pub value: Bound,
+    /// Which service.
+    pub destination: &'a str,
+}
+
+/// The value of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// So many.
+    Number(u32),
+    /// So long.
+    Time(Duration),
+}
+
+impl fmt::Display for Bound {
+    /// As the policy writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Time(time) => write!(f, "{}ms", time.as_millis()),
+        }
+    }
 }
 
 impl Refusal {
@@ -58,6 +91,7 @@ impl Refusal {
                 Facts { port: Some(addr.port()), peer: proven(source), ..none }
             }
             Self::Overflow { destination, .. }
+            | Self::QueueTimeout { destination, .. }
             | Self::NoEndpoints { destination }
             | Self::Broken { destination, .. }
             | Self::BadUpgrade { destination, .. }

@@ -10,6 +10,10 @@ impl Refusal {
     pub fn report(&self, metrics: &Metrics, direction: Direction, client: ClientAddr) {
         let labels = RefusalLabels { direction, reason: self.label() };
         metrics.refusals.get_or_create(&labels).inc();
+        let overflow = self.overflow();
+        if let Some(overflow) = overflow {
+            metrics.overflow(overflow.limit, overflow.destination);
+        }
         let facts = self.facts();
         let key = RefusalKey {
             direction,
@@ -25,6 +29,9 @@ impl Refusal {
             direction = direction.as_str(),
             %client,
             reason = self.label(),
+            limit = overflow.map(|overflow| overflow.limit),
+            value = overflow.map(|overflow| overflow.value).map(tracing::field::display),
+            destination = overflow.map(|overflow| overflow.destination),
             unsaid,
             "refused: {} {client} {self}",
             match direction {

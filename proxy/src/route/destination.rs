@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
@@ -181,7 +182,7 @@ pub enum H2Upgrade {
     Yes,
 }
 
-/// `tcpKeepalive`; what is not given is the system's.
+/// `tcpKeepalive`; what is not given is the system's. Without the block connections have the keepalive of all sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TcpKeepalive {
     /// Unanswered probes until the connection is given up.
@@ -192,6 +193,22 @@ pub struct TcpKeepalive {
     pub interval: Option<Duration>,
 }
 
+/// `http2KeepAlive`: when a silent HTTP/2 connection is probed (PING), and when it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2Keepalive {
+    /// Silence before a probe.
+    pub interval: Duration,
+    /// Longest wait for its answer.
+    pub timeout: Duration,
+}
+
+impl Default for Http2Keepalive {
+    /// What holds between sidecars where nothing is written.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) }
+    }
+}
+
 /// Bounds of one destination's connection pool; unset ones have Istio's defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
@@ -199,7 +216,7 @@ pub struct PoolLimits {
     pub max_connections: u32,
     /// Longest wait for a connection to open.
     pub connect_timeout: Duration,
-    /// Keepalive probes, if any.
+    /// Keepalive probes; `None`: those of every socket of the data path.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Longest life of a connection; `None`: as long as its proof.
     pub max_connection_duration: Option<Duration>,
@@ -217,6 +234,11 @@ pub struct PoolLimits {
     pub http_idle_timeout: Option<Duration>,
     /// Streams at once on one HTTP/2 connection.
     pub max_concurrent_streams: u32,
+    /// Probes of silent HTTP/2 connections; `None`: [`Http2Keepalive::default`] between sidecars, none elsewhere.
+    pub http2_keepalive: Option<Http2Keepalive>,
+    /// Longest wait for a connection (annotation `portcullis.dev/queue-timeout`); `None`: 15 s. The route's timeout
+    /// ends the wait in any case.
+    pub queue_timeout: Option<Duration>,
 }
 
 impl Default for PoolLimits {
@@ -233,13 +255,30 @@ impl Default for PoolLimits {
             max_retries: u32::MAX,
             http_idle_timeout: None,
             max_concurrent_streams: u32::MAX,
+            http2_keepalive: None,
+            queue_timeout: None,
         }
+    }
+}
+
+/// A number in the order in which destinations were made: of two of the same name, the later one is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edition(u64);
+
+impl Edition {
+    /// After all others.
+    #[must_use]
+    pub fn next() -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self(MADE.fetch_add(1, Ordering::Relaxed))
     }
 }
 
 /// One port of one service (or of one subset of it), and all that a client needs to reach it.
 #[derive(Debug)]
 pub struct Destination {
+    /// Which of those of its name.
+    pub edition: Edition,
     /// Full host name.
     pub host: String,
     /// The service's port.

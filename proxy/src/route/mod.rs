@@ -13,8 +13,8 @@ mod tcp_route;
 
 pub use balance::{Balancer, OutlierDetection};
 pub use destination::{
-    AppProtocol, Destination, Endpoint, EndpointAddr, H2Upgrade, HttpVersion, NoTransport, PoolLimits,
-    Resolution, TcpKeepalive, Transport, TransportPlan,
+    AppProtocol, Destination, Edition, Endpoint, EndpointAddr, H2Upgrade, Http2Keepalive, HttpVersion,
+    NoTransport, PoolLimits, Resolution, TcpKeepalive, Transport, TransportPlan,
 };
 pub use http_route::{
     BadExpression, BadRewrite, DirectResponse, Fault, FaultStatus, Forward, HeaderChanges, HeaderRules,

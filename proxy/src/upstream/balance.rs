@@ -1,5 +1,6 @@
 //! Choosing one of the servers of a destination, by what each has to do and how it has done.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,7 @@ pub struct Wanted<'a> {
 /// What is known of the servers of one destination.
 pub struct Endpoints {
     balancer: Balancer,
+    watches_outliers: bool,
     state: Mutex<State>,
 }
 
@@ -58,6 +60,7 @@ struct Server {
 pub struct Picked {
     addr: SocketAddr,
     endpoints: Arc<Endpoints>,
+    is_counted: bool,
 }
 
 impl Endpoints {
@@ -65,16 +68,24 @@ impl Endpoints {
     #[must_use]
     pub fn new(balancer: Balancer, outliers: Option<OutlierDetection>, now: Instant) -> Self {
         let outliers = outliers.map(|settings| Outliers::new(settings, now));
-        Self { balancer, state: Mutex::new(State { servers: HashMap::new(), present: Vec::new(), outliers }) }
+        let watches_outliers = outliers.is_some();
+        Self {
+            balancer,
+            watches_outliers,
+            state: Mutex::new(State { servers: HashMap::new(), present: Vec::new(), outliers }),
+        }
     }
 
     /// Chooses a server; `None` when all have been tried.
     #[must_use]
     pub fn pick(self: &Arc<Self>, wanted: Wanted<'_>, now: Instant, rng: &mut impl Rng) -> Option<Picked> {
+        if let Some(only) = self.only(wanted) {
+            return Some(only);
+        }
         let mut state = self.lock();
         state.note_present(wanted.among);
         let usable = state.usable(wanted, now);
-        let addr = match (self.balancer, usable.as_slice()) {
+        let addr = match (self.balancer, &*usable) {
             (_, []) => None,
             (_, [one]) => Some(one.addr),
             (Balancer::RoundRobin, many) => state.in_turn(many),
@@ -82,11 +93,25 @@ impl Endpoints {
             (Balancer::Random, many) => weighted(many, None, rng),
         }?;
         state.servers.entry(addr).or_default().active += 1;
-        Some(Picked { addr, endpoints: Arc::clone(self) })
+        Some(Picked { addr, endpoints: Arc::clone(self), is_counted: true })
+    }
+
+    /// The server, when there is nothing to choose: then nothing need be known of it.
+    #[must_use]
+    pub fn only(self: &Arc<Self>, wanted: Wanted<'_>) -> Option<Picked> {
+        match (wanted.among, wanted.tried) {
+            ([only], []) if !self.watches_outliers => {
+                Some(Picked { addr: only.addr, endpoints: Arc::clone(self), is_counted: false })
+            }
+            _ => None,
+        }
     }
 
     /// Takes down how a server did.
     pub fn record(&self, addr: SocketAddr, outcome: Outcome, now: Instant) {
+        if !self.watches_outliers {
+            return;
+        }
         let mut state = self.lock();
         let State { present, outliers, .. } = &mut *state;
         if let Some(outliers) = outliers {
@@ -123,7 +148,10 @@ impl State {
     }
 
     /// Those not tried and not left out; the one to avoid only if it is alone.
-    fn usable(&self, wanted: Wanted<'_>, now: Instant) -> Vec<Candidate> {
+    fn usable<'a>(&self, wanted: Wanted<'a>, now: Instant) -> Cow<'a, [Candidate]> {
+        if self.outliers.is_none() && wanted.tried.is_empty() && wanted.avoid.is_none() {
+            return Cow::Borrowed(wanted.among);
+        }
         let untried = wanted.among.iter().filter(|candidate| !wanted.tried.contains(&candidate.addr));
         let untried: Vec<Candidate> = untried.copied().collect();
         let heeded = self
@@ -135,7 +163,7 @@ impl State {
         let preferred = |candidate: &&Candidate| Some(candidate.addr) != wanted.avoid;
         let healthy: Vec<Candidate> = untried.iter().filter(in_use).copied().collect();
         let best: Vec<Candidate> = healthy.iter().filter(preferred).copied().collect();
-        [best, healthy].into_iter().find(|some| !some.is_empty()).unwrap_or(untried)
+        [best, healthy].into_iter().find(|some| !some.is_empty()).unwrap_or(untried).into()
     }
 
     /// Smooth weighted round robin, as nginx has it: all gain their weight, the richest is chosen and pays for all.
@@ -188,14 +216,14 @@ impl Picked {
 
     /// Counts for another server from now on, which serves in its place.
     pub fn move_to(&mut self, addr: SocketAddr) {
-        if addr != self.addr {
+        if addr != self.addr && self.is_counted {
             let mut state = self.endpoints.lock();
             if let Some(server) = state.servers.get_mut(&self.addr) {
                 server.active = server.active.saturating_sub(1);
             }
             state.servers.entry(addr).or_default().active += 1;
-            self.addr = addr;
         }
+        self.addr = addr;
     }
 
     /// Takes down how it did.
@@ -206,6 +234,9 @@ impl Picked {
 
 impl Drop for Picked {
     fn drop(&mut self) {
+        if !self.is_counted {
+            return;
+        }
         if let Some(server) = self.endpoints.lock().servers.get_mut(&self.addr) {
             server.active = server.active.saturating_sub(1);
         }

@@ -35,6 +35,8 @@ pub struct Target {
     pub original: Option<SocketAddr>,
     /// The endpoint that failed this request before: another is preferred.
     pub avoid: Option<SocketAddr>,
+    /// Whether an HTTP/1.1 request goes over a connection made for it, because one that was idle has failed it.
+    pub fresh: bool,
 }
 
 impl Target {
@@ -186,10 +188,13 @@ async fn connect_tcp(addr: SocketAddr, limits: &PoolLimits) -> io::Result<TcpStr
     let connecting = TcpStream::connect(addr);
     let stream =
         tokio::time::timeout(limits.connect_timeout, connecting).await.unwrap_or_else(|_| timed_out())?;
-    listen::tune(&stream);
-    if let Some(keepalive) = &limits.tcp_keepalive {
-        // Fails only on a socket that is already dead; the next read says so.
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&system_keepalive(keepalive));
+    match &limits.tcp_keepalive {
+        None => listen::tune(&stream),
+        Some(keepalive) => {
+            // Both fail only on a socket that is already dead; the next read says so.
+            let _ = stream.set_nodelay(true);
+            let _ = SockRef::from(&stream).set_tcp_keepalive(&system_keepalive(keepalive));
+        }
     }
     Ok(stream)
 }

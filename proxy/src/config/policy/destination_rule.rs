@@ -15,7 +15,7 @@ use crate::config::report::{Faults, Place, quoted};
 use crate::config::values::{dns_label, labels};
 use crate::route::{Balancer, OutlierDetection};
 
-pub(super) use pool::PoolSettings;
+pub(super) use pool::{PoolSettings, up_to_a_day};
 pub(super) use tls::{TlsMode, TlsSettings};
 
 const REFUSED_IN_POLICY: [(&str, &str); 3] = [
@@ -84,7 +84,10 @@ impl DestinationRule {
         let policies = subset.map(|subset| &subset.policy).into_iter().chain([&self.policy]);
         let narrowest_first =
             policies.flat_map(|policy| policy.ports.get(&port).into_iter().chain([&policy.all]));
-        narrowest_first.fold(Settings::default(), Settings::or)
+        let mut settings = narrowest_first.fold(Settings::default(), Settings::or);
+        // An annotation is of the whole rule.
+        settings.pool.queue_timeout = self.meta.queue_timeout;
+        settings
     }
 
     pub(super) fn subset(&self, name: &str) -> Option<&Subset> {

@@ -16,8 +16,10 @@ use crate::config::decode::{Entry, Node};
 use crate::config::report::{Faults, Place, quoted};
 use crate::config::values::port;
 
-const DOMAIN: &str = "portcullis.dev/";
+pub(super) const DOMAIN: &str = "portcullis.dev/";
 const PREFIX: &str = "exception-";
+/// No plan, but read elsewhere.
+pub(super) const QUEUE_TIMEOUT: &str = "queue-timeout";
 /// Would make `sourceLabels` a boundary on the server's side.
 const ENFORCE_LABELS: &str = "enforce-source-labels";
 const DATE: StaticFormatDescription = format_description!("[year]-[month]-[day]");
@@ -43,8 +45,12 @@ pub(super) fn read_plans(node: &Node<'_>, allowed: bool, faults: &mut Faults) ->
             faults.add(place, message);
             continue;
         }
+        if name == QUEUE_TIMEOUT {
+            continue;
+        }
         let Some(number) = name.strip_prefix(PREFIX) else {
-            faults.add(place, format!("unknown annotation; known: {DOMAIN}{PREFIX}PORT"));
+            let known = format!("{DOMAIN}{PREFIX}PORT, {DOMAIN}{QUEUE_TIMEOUT}");
+            faults.add(place, format!("unknown annotation; known: {known}"));
             continue;
         };
         if !allowed {

@@ -1,8 +1,10 @@
 //! What all resources share: apiVersion, kind and metadata.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::exceptions::{Annotated, read_plans};
+use super::destination_rule::up_to_a_day;
+use super::exceptions::{Annotated, DOMAIN, QUEUE_TIMEOUT, read_plans};
 use crate::authz::RuleRef;
 use crate::config::decode::{Entry, Fields, Node};
 use crate::config::report::{Faults, Place, quoted};
@@ -79,6 +81,8 @@ pub(super) struct Meta {
     pub(super) rule: RuleRef,
     /// Plans of plaintext exceptions by port.
     pub(super) plans: BTreeMap<u16, Annotated>,
+    /// Of a DestinationRule.
+    pub(super) queue_timeout: Option<Duration>,
     pub(super) place: Place,
 }
 
@@ -108,6 +112,7 @@ pub(super) fn read<'a>(document: &Node<'a>, faults: &mut Faults) -> Option<(Kind
         namespace: String::new(),
         rule: RuleRef::resource(name, "?", &document.place().short()),
         plans: BTreeMap::new(),
+        queue_timeout: None,
         place: document.place(),
     });
     Some((kind, meta, spec))
@@ -146,13 +151,19 @@ fn read_meta(node: &Node<'_>, kind_name: &str, kind: Kind, faults: &mut Faults) 
     let annotations = fields.take("annotations");
     fields.ignore(&SERVER_METADATA);
     fields.finish(&[], faults);
-    let plans = annotations.map(|node| read_annotations(&node, kind, faults)).unwrap_or_default();
+    let (plans, queue_timeout) =
+        annotations.map(|node| read_annotations(&node, kind, faults)).unwrap_or_default();
     let (name, namespace) = (name?, namespace?);
     let rule = RuleRef::resource(kind_name, &namespace, &name);
-    Some(Meta { rule, namespace, plans, place: node.place() })
+    Some(Meta { rule, namespace, plans, queue_timeout, place: node.place() })
 }
 
-fn read_annotations(node: &Node<'_>, kind: Kind, faults: &mut Faults) -> BTreeMap<u16, Annotated> {
+/// The plans, and the queue timeout.
+fn read_annotations(
+    node: &Node<'_>,
+    kind: Kind,
+    faults: &mut Faults,
+) -> (BTreeMap<u16, Annotated>, Option<Duration>) {
     let plans = read_plans(node, kind.may_have_exceptions(), faults);
     // A policy that its author does not want enforced yet must not be; left out in silence, it would be missed.
     let dry_run = node.entries(faults).into_iter().find(|entry| entry.key == DRY_RUN);
@@ -160,5 +171,16 @@ fn read_annotations(node: &Node<'_>, kind: Kind, faults: &mut Faults) -> BTreeMa
         faults
             .add(place, format!("not supported: {DRY_RUN}; to record what would be met write action: AUDIT"));
     }
-    plans
+    (plans, read_queue_timeout(node, kind, faults))
+}
+
+/// How long a request waits for a connection: of one destination, so for a DestinationRule alone.
+fn read_queue_timeout(node: &Node<'_>, kind: Kind, faults: &mut Faults) -> Option<Duration> {
+    let is_it = |entry: &Entry<'_>| entry.key.strip_prefix(DOMAIN) == Some(QUEUE_TIMEOUT);
+    let Entry { place, value, .. } = node.entries(faults).into_iter().find(is_it)?;
+    if kind != Kind::DestinationRule {
+        faults.add(place, "only a DestinationRule has a queue timeout: remove the annotation");
+        return None;
+    }
+    value.duration(faults, up_to_a_day)
 }

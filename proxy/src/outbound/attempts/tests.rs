@@ -26,7 +26,7 @@ enum Act {
 struct Script {
     acts: Mutex<VecDeque<Act>>,
     last: Act,
-    seen: Mutex<Vec<(Act, Option<SocketAddr>)>>,
+    seen: Mutex<Vec<(Act, Target)>>,
 }
 
 impl Script {
@@ -48,7 +48,7 @@ impl Wire for Script {
 
     async fn send(&self, target: &Target, _request: Request<RequestBody>) -> Result<u16, Failed> {
         let act = self.acts.lock().unwrap().pop_front().unwrap_or(self.last);
-        self.seen.lock().unwrap().push((act, target.avoid));
+        self.seen.lock().unwrap().push((act, target.clone()));
         match act {
             Act::Answer(status) => Ok(status),
             Act::Fail(stage) => {
@@ -101,7 +101,7 @@ impl Case {
             retries: &self.retries,
             max_retries: self.max_retries,
         };
-        let target = Target { destination, original: None, avoid: None };
+        let target = Target { destination, original: None, avoid: None, fresh: false };
         let (head, ()) = Request::builder().method(&self.method).uri("/").body(()).unwrap().into_parts();
         let (metrics, mut record) = (Metrics::new(), Record::default());
         let sent =
@@ -116,7 +116,7 @@ async fn a_get_is_sent_again_after_a_503_and_prefers_another_server() {
     let script = Script::new(&[Act::Answer(503), Act::Fail(Stage::Sent), Act::Answer(200)]);
     let (result, record) = Case::of(Method::GET, 2).run(&script).await;
     assert_eq!((result, record.attempts, record.not_retried), (Ok(200), 3, None));
-    let avoided: Vec<_> = script.seen.lock().unwrap().iter().map(|(_, avoid)| *avoid).collect();
+    let avoided: Vec<_> = script.seen.lock().unwrap().iter().map(|(_, target)| target.avoid).collect();
     assert_eq!(avoided, [None, Some(FIRST), Some(FIRST)]);
 }
 
@@ -135,6 +135,43 @@ async fn a_post_is_sent_again_when_it_was_never_sent_and_at_no_other_time() {
         assert_eq!(result == Ok(200), sent == 2, "{act:?} {result:?}");
         assert_eq!(record.not_retried, None, "{act:?} is nothing that could have been retried");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_used_connection_lost_is_sent_again_once_whatever_the_rules_say() {
+    let (lost, ok) = (Act::Fail(Stage::Ended), Act::Answer(200));
+    let stale = Act::Fail(Stage::Stale);
+    for (method, acts, sent, result) in [
+        (Method::GET, [lost, ok, ok], 2, Ok(200)),
+        (Method::PUT, [lost, ok, ok], 2, Ok(200)),
+        (Method::GET, [lost, lost, ok], 2, Err("no_endpoints".to_owned())),
+        (Method::GET, [Act::Fail(Stage::Sent), ok, ok], 1, Err("no_endpoints".to_owned())),
+        (Method::POST, [lost, ok, ok], 1, Err("no_endpoints".to_owned())),
+        (Method::PATCH, [lost, ok, ok], 1, Err("no_endpoints".to_owned())),
+        (Method::POST, [stale, ok, ok], 2, Ok(200)),
+        (Method::POST, [stale, stale, ok], 2, Err("no_endpoints".to_owned())),
+        (Method::POST, [stale, lost, ok], 2, Err("no_endpoints".to_owned())),
+    ] {
+        let script = Script::new(&acts);
+        let (seen, record) = Case::of(method.clone(), 0).run(&script).await;
+        assert_eq!((seen, script.sent()), (result, sent), "{method} {acts:?}");
+        assert_eq!(record.not_retried, None);
+        let fresh: Vec<bool> = script.seen.lock().unwrap().iter().map(|(_, target)| target.fresh).collect();
+        assert_eq!(fresh, [false, true][..sent], "the second one is not to meet another dead connection");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_used_connection_lost_uses_up_no_retry_of_the_rules() {
+    let script = Script::new(&[Act::Fail(Stage::Ended), Act::Answer(503), Act::Answer(200)]);
+    let (result, record) = Case::of(Method::GET, 1).run(&script).await;
+    assert_eq!((result, record.attempts), (Ok(200), 3));
+    let avoided: Vec<_> = script.seen.lock().unwrap().iter().map(|(_, target)| target.avoid).collect();
+    assert_eq!(
+        avoided,
+        [None, None, Some(FIRST)],
+        "a server that closed an idle connection did nothing wrong"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,16 +227,23 @@ async fn one_attempt_that_is_too_slow_makes_room_for_the_next_and_a_post_has_onl
 fn acts() -> impl Strategy<Value = Act> {
     prop_oneof![
         prop_oneof![Just(200_u16), Just(404), Just(500), Just(503), Just(504)].prop_map(Act::Answer),
-        prop_oneof![Just(Stage::Refused), Just(Stage::Connecting), Just(Stage::Unsent), Just(Stage::Sent)]
-            .prop_map(Act::Fail),
+        prop_oneof![
+            Just(Stage::Refused),
+            Just(Stage::Connecting),
+            Just(Stage::Unsent),
+            Just(Stage::Stale),
+            Just(Stage::Ended),
+            Just(Stage::Sent)
+        ]
+        .prop_map(Act::Fail),
         Just(Act::Hang),
     ]
 }
 
 fn may_have_been_acted_upon(act: Act) -> bool {
     match act {
-        Act::Answer(_) | Act::Hang | Act::Fail(Stage::Sent) => true,
-        Act::Fail(Stage::Refused | Stage::Connecting | Stage::Unsent) => false,
+        Act::Answer(_) | Act::Hang | Act::Fail(Stage::Sent | Stage::Ended) => true,
+        Act::Fail(Stage::Refused | Stage::Connecting | Stage::Unsent | Stage::Stale) => false,
     }
 }
 
@@ -218,7 +262,10 @@ proptest! {
         let script = Script::new(&script);
         let (_, record) = runtime.block_on(case.run(&script));
         let seen = script.seen.lock().unwrap().clone();
-        prop_assert!(seen.len() <= attempts as usize + 1);
+        let ended = seen.iter().any(|(act, _)| matches!(act, Act::Fail(Stage::Ended)));
+        let stale = seen.iter().any(|(act, _)| matches!(act, Act::Fail(Stage::Stale)));
+        let once_more = usize::from(stale || ended && method.is_idempotent());
+        prop_assert!(seen.len() <= attempts as usize + 1 + once_more);
         prop_assert_eq!(seen.len(), record.attempts as usize);
         if !method.is_idempotent() {
             let before_the_last = &seen[..seen.len() - 1];

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::super::limit::Permit;
 use super::super::link::{Facts, Link};
 use super::super::state::Pool;
 use crate::protocol::client::Connection;
@@ -90,9 +91,9 @@ pub(super) enum Means {
     /// By a dial that is under way.
     Dialled,
     /// By a dial that this slot is for.
-    Dial(OwnedSemaphorePermit),
+    Dial(Permit),
     /// By whatever comes free; charged as pending.
-    Any(OwnedSemaphorePermit),
+    Any(Permit),
 }
 
 impl SharedLinks {
@@ -114,7 +115,7 @@ impl SharedLinks {
         if let Some(stream) = state.reserve(pool, None) {
             return Ok(Step::Have(stream));
         }
-        let charge = pool.limits.wait()?;
+        let charge = pool.bounded(pool.limits.wait())?;
         Ok(state.wait(addr, Means::Any(charge)))
     }
 
@@ -143,7 +144,7 @@ impl SharedLinks {
         };
         drop(state);
         self.serve(pool);
-        self.make_way();
+        self.make_way(pool);
         let mut state = self.lock();
         if state.dials.contains(&addr) {
             return;
@@ -192,19 +193,11 @@ impl SharedLinks {
         Awaiting(&self.awaited)
     }
 
-    /// Closes an idle connection if an HTTP/1.1 request waits for its place. Who waits says so before it looks for an
-    /// idle one, and whoever makes one idle asks afterwards: one of them sees the other.
-    fn make_way(&self) {
-        if self.awaited.load(Ordering::SeqCst) > 0 {
+    /// Closes an idle connection if an HTTP/1.1 request waits for its place, or there is one too many. Who waits says so
+    /// before it looks for an idle one, and whoever makes one idle asks afterwards: one of them sees the other.
+    fn make_way(&self, pool: &Pool) {
+        if self.awaited.load(Ordering::SeqCst) > 0 || pool.limits.has_too_many_sockets() {
             self.close_idle();
-        }
-    }
-
-    /// Tells all who wait to look again: the pool has been replaced.
-    pub(in crate::pool) fn turn_away(&self) {
-        let waiters = std::mem::take(&mut self.lock().waiters);
-        for waiter in waiters {
-            let _ = waiter.ticket.send(Ticket::Again);
         }
     }
 
@@ -290,9 +283,8 @@ impl Shared {
     /// Whether it takes requests. One that is new takes a first one in any case: it was made for a request that
     /// came with an identity which has just been replaced.
     fn is_open(&self, pool: &Pool) -> bool {
-        !pool.is_replaced()
-            && (self.link.requests == 0 || self.link.facts.is_current(pool.generation()))
-            && self.link.may_carry_more(pool.limits.values().max_requests_per_connection)
+        (self.link.requests == 0 || self.link.facts.is_current(pool.basis()))
+            && self.link.may_carry_more(pool.values().max_requests_per_connection)
     }
 
     fn has_room(&self, pool: &Pool) -> bool {
@@ -307,7 +299,7 @@ impl Drop for Stream {
             let pool = Arc::clone(&self.pool);
             pool.http2.lock().release(self.id);
             pool.http2.serve(&pool);
-            pool.http2.make_way();
+            pool.http2.make_way(&pool);
         }
     }
 }

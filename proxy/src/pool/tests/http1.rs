@@ -1,9 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::servers::{World, destination, read};
+use super::servers::{LONG, World, destination, read, request, target};
 use crate::pool::Stage;
 use crate::route::{HttpVersion::Http1, PoolLimits};
+use crate::upstream::Target;
 
 #[tokio::test]
 async fn a_connection_is_used_again() {
@@ -90,4 +91,24 @@ async fn another_server_is_tried_when_one_is_down_and_none_after_a_wrong_proof()
     alone.port = 2;
     let failed = world.get(&Arc::new(alone), "/", Http1).await.err().unwrap();
     assert_eq!((failed.stage, failed.refusal.label()), (Stage::Connecting, "upstream_unreachable"));
+}
+
+#[tokio::test]
+async fn a_request_that_wants_a_fresh_connection_takes_no_idle_one_and_makes_room_at_the_limit() {
+    let world = World::new();
+    let server = world.server().await;
+    let limits = PoolLimits { max_connections: 2, ..PoolLimits::default() };
+    let api = Arc::new(destination(&[server.addr], limits));
+    let both = (world.get(&api, "/", Http1).await.unwrap(), world.get(&api, "/", Http1).await.unwrap());
+    read(both.0).await.unwrap();
+    read(both.1).await.unwrap();
+    assert_eq!((world.pools.status()[0].idle, server.seen.accepted()), (2, 2));
+    for (fresh, accepted) in [(true, 3), (false, 3), (true, 4)] {
+        let target = Target { fresh, ..target(&api) };
+        let sent = world.pools.send(&target, &world.identity, request("/"), Http1);
+        let answer = tokio::time::timeout(LONG, sent).await.unwrap().unwrap();
+        read(answer).await.unwrap();
+        assert_eq!(server.seen.accepted(), accepted, "{fresh}");
+    }
+    assert_eq!((world.most(), world.pools.status()[0].connections), (2, 2));
 }

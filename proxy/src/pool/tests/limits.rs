@@ -1,10 +1,13 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
 
 use super::http2::join_all;
 use super::servers::{LONG, World, destination, read, request, target};
+use crate::pool::state::QUEUE;
 use crate::pool::{Failed, Stage};
 use crate::route::{HttpVersion, PoolLimits};
 
@@ -79,6 +82,34 @@ async fn what_is_beyond_the_limits_is_refused_at_once_and_says_which() {
             assert_eq!((failed.stage, failed.refusal.label()), (Stage::Refused, "http1MaxPendingRequests"));
             assert!(failed.unsent.is_some());
         }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_longer_than_the_queue_timeout_is_told_so() {
+    for version in [HttpVersion::Http1, HttpVersion::Http2] {
+        let world = World::new();
+        let server = world.server().await;
+        let limits = PoolLimits {
+            max_connections: 1,
+            max_concurrent_streams: 1,
+            queue_timeout: Some(Duration::from_millis(50)),
+            ..PoolLimits::default()
+        };
+        let api = Arc::new(destination(&[server.addr], limits));
+        let held = async { read(world.get(&api, "/hold", version).await.unwrap()).await.unwrap() };
+        let waiting = async {
+            world.until(|| server.seen.requests() == 1).await;
+            let begun = Instant::now();
+            let failed = world.get(&api, "/", version).await.err().unwrap();
+            assert_eq!((failed.stage, failed.refusal.label()), (Stage::Refused, "queueTimeout"));
+            assert!(failed.unsent.is_some() && begun.elapsed() < QUEUE / 3, "{version:?}");
+            server.open.send_replace(true);
+        };
+        tokio::join!(held, waiting);
+        // The place in the queue is free again, and so is the one beyond it.
+        read(world.get(&api, "/", version).await.unwrap()).await.unwrap();
+        assert_eq!((world.pools.status()[0].waiting, world.pools.status()[0].active), (0, 0));
     }
 }
 

@@ -1,19 +1,25 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls_pki_types::ServerName;
 
-use super::servers::{LONG, World, destination, read};
+use super::http2::join_all;
+use super::servers::{API, LONG, World, destination, read};
 use crate::drain::Drained;
-use crate::route::{HttpVersion, PoolLimits};
+use crate::route::{HttpVersion, PoolLimits, TransportPlan};
+use crate::tls::ExpectedPeer;
 
 #[tokio::test]
-async fn a_change_replaces_the_pool_and_requests_under_way_finish() {
+async fn a_change_of_what_connections_rest_on_replaces_them_and_requests_under_way_finish() {
     for version in [HttpVersion::Http1, HttpVersion::Http2] {
         let world = World::new();
         let server = world.server().await;
         let before = Arc::new(destination(&[server.addr], PoolLimits::default()));
         let limits = PoolLimits { max_connections: 9, ..PoolLimits::default() };
-        let after = Arc::new(destination(&[server.addr], limits));
+        let mut after = destination(&[server.addr], limits);
+        let (sni, expected) = (ServerName::try_from("other").unwrap(), vec![API.parse().unwrap()]);
+        after.transport_plan = TransportPlan::mutual_tls(sni, ExpectedPeer::OneOf(expected));
+        let after = Arc::new(after);
         let (held, ()) = tokio::join!(world.get(&before, "/hold", version), async {
             world.until(|| server.seen.requests() == 1).await;
             read(world.get(&after, "/", version).await.unwrap()).await.unwrap();
@@ -31,7 +37,7 @@ async fn a_change_replaces_the_pool_and_requests_under_way_finish() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_place_in_a_pool_that_is_replaced_goes_to_the_next_one() {
+async fn who_waits_for_a_place_gets_one_when_the_limit_is_raised() {
     for version in [HttpVersion::Http1, HttpVersion::Http2] {
         let world = World::new();
         let server = world.server().await;
@@ -48,6 +54,7 @@ async fn who_waits_for_a_place_in_a_pool_that_is_replaced_goes_to_the_next_one()
             server.open.send_replace(true);
         };
         let change = async {
+            world.until(|| server.seen.requests() == 1).await;
             world.until(|| world.pools.status().first().is_some_and(|status| status.waiting == 1)).await;
             read(world.get(&after, "/", version).await.unwrap()).await.unwrap();
         };
@@ -56,7 +63,41 @@ async fn who_waits_for_a_place_in_a_pool_that_is_replaced_goes_to_the_next_one()
 }
 
 #[tokio::test]
-async fn older_versions_of_a_destination_are_remembered_within_bounds() {
+async fn limits_change_in_place_and_what_is_open_counts_on() {
+    for version in [HttpVersion::Http1, HttpVersion::Http2] {
+        let world = World::new();
+        let server = world.server().await;
+        let of = |max_connections| {
+            let limits = PoolLimits { max_connections, max_concurrent_streams: 1, ..PoolLimits::default() };
+            Arc::new(destination(&[server.addr], limits))
+        };
+        let (wide, tight) = (of(6), of(2));
+        let held = join_all((0..6).map(|_| async {
+            read(world.get(&wide, "/hold", version).await.unwrap()).await.unwrap();
+        }));
+        let late = async {
+            world.until(|| server.seen.requests() == 6).await;
+            let waiting = join_all((0..4).map(|_| async {
+                read(world.get(&tight, "/hold", version).await.unwrap()).await.unwrap();
+            }));
+            let opening = async {
+                world.until(|| world.pools.status()[0].waiting == 4).await;
+                // Six are open, two are allowed: nothing is opened, and nobody is let in.
+                assert_eq!((server.seen.accepted(), server.seen.requests()), (6, 6), "{version:?}");
+                server.open.send_replace(true);
+            };
+            tokio::join!(waiting, opening);
+        };
+        tokio::join!(held, late);
+        world.until(|| server.seen.open() <= 2).await;
+        assert_eq!(server.seen.requests(), 10);
+        assert_eq!(world.most(), 6, "{version:?}: the older limit was never exceeded either");
+        world.until(|| world.pools.status()[0].connections <= 2).await;
+    }
+}
+
+#[tokio::test]
+async fn older_editions_of_a_destination_are_forgotten() {
     let world = World::new();
     let server = world.server().await;
     for round in 0..50 {
@@ -64,7 +105,8 @@ async fn older_versions_of_a_destination_are_remembered_within_bounds() {
         let api = Arc::new(destination(&[server.addr], limits));
         read(world.get(&api, "/", HttpVersion::Http1).await.unwrap()).await.unwrap();
     }
-    assert!(world.pools.all()[0].older() <= 8, "{}", world.pools.all()[0].older());
+    world.pools.sweep(1);
+    assert_eq!(world.pools.index.editions(), 1, "the latest, and none that nobody has any more");
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::pool::{Answer, Failed, Pools};
 use crate::protocol::body::RequestBody;
 use crate::route::{
-    AppProtocol, Balancer, Destination, Endpoint, EndpointAddr, H2Upgrade, HttpRules, HttpVersion,
+    AppProtocol, Balancer, Destination, Edition, Endpoint, EndpointAddr, H2Upgrade, HttpRules, HttpVersion,
     PoolLimits, Resolution, TcpRules, TransportPlan,
 };
 use crate::tls::testing::{Mesh, bundles, leaf_params};
@@ -31,7 +31,7 @@ use crate::tls::{self, Alpn, ExpectedPeer, Identity, MinVersion};
 use crate::upstream::{Dialler, Names, Target};
 
 const WEB: &str = "spiffe://cluster.local/ns/production/sa/web";
-const API: &str = "spiffe://cluster.local/ns/production/sa/api";
+pub(super) const API: &str = "spiffe://cluster.local/ns/production/sa/api";
 /// Nothing here takes as long.
 pub(super) const LONG: Duration = Duration::from_secs(20);
 
@@ -260,7 +260,7 @@ pub(super) fn request(path: &str) -> Request<RequestBody> {
 }
 
 pub(super) fn target(destination: &Arc<Destination>) -> Target {
-    Target { destination: Arc::clone(destination), original: None, avoid: None }
+    Target { destination: Arc::clone(destination), original: None, avoid: None, fresh: false }
 }
 
 pub(super) fn destination(addrs: &[SocketAddr], limits: PoolLimits) -> Destination {
@@ -271,6 +271,7 @@ pub(super) fn destination(addrs: &[SocketAddr], limits: PoolLimits) -> Destinati
     };
     let expected = ExpectedPeer::OneOf(vec![API.parse().unwrap()]);
     Destination {
+        edition: Edition::next(),
         host: "api".into(),
         port: 8443,
         subset: None,

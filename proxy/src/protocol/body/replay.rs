@@ -77,15 +77,14 @@ where
     B: Body<Data = Bytes> + Unpin,
     BodyError: From<B::Error>,
 {
-    /// With `keep`, what passes is kept for another attempt.
+    /// What passes is kept for another attempt.
     #[must_use]
-    pub fn new(source: B, keep: bool) -> (Self, Progress) {
+    pub fn new(source: B) -> (Self, Progress) {
         let progress = Progress::new();
         if source.is_end_stream() {
             return (Self(None), progress);
         }
-        let kept = keep.then(Vec::new);
-        let state = State { source, kept, cost: 0, attempt: 0, reader: None, ended: false };
+        let state = State { source, kept: Some(Vec::new()), cost: 0, attempt: 0, reader: None, ended: false };
         let shared = Shared { state: Mutex::new(state), progress: progress.clone() };
         (Self(Some(Arc::new(shared))), progress)
     }

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::authz::RuleRef;
-use crate::route::{AppProtocol, Balancer, Endpoint, H2Upgrade, HttpRules, TcpRules, TransportPlan};
+use crate::route::{AppProtocol, Balancer, Edition, Endpoint, H2Upgrade, HttpRules, TcpRules, TransportPlan};
 use crate::tls::testing::{Ca, Leaf, Mesh, NOW, ca_params, leaf_params, moment, pem};
 
 const HOST: &str = "api.example.com";
@@ -89,6 +89,7 @@ impl Public {
 fn destination(addr: SocketAddr, egress: EgressTls) -> Destination {
     let endpoint = Endpoint { addr: EndpointAddr::Socket(addr), labels: BTreeMap::new(), weight: 1 };
     Destination {
+        edition: Edition::next(),
         host: HOST.into(),
         port: 443,
         subset: None,
@@ -153,4 +154,60 @@ async fn only_http1_goes_to_a_server_that_names_no_protocol() {
     assert!(refused.contains("ALPN") || refused.contains("protocol"), "{refused}");
     let only_http1 = public.server(&public.leaf(HOST), &[b"http/1.1"], false).await;
     assert!(dial(only_http1, public.egress(None), Some(Alpn::Http2)).await.is_err());
+}
+
+/// Keepalive as the system has it: on, and probes, time and interval in seconds.
+fn keepalive_of(stream: &TcpStream) -> (bool, u32, u64, u64) {
+    let socket = SockRef::from(stream);
+    let (time, interval) = (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+    let probes = socket.tcp_keepalive_retries().unwrap();
+    (socket.keepalive().unwrap(), probes, time.as_secs(), interval.as_secs())
+}
+
+#[tokio::test]
+async fn the_socket_has_the_keepalive_that_is_written_and_the_system_s_where_it_is_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (system_probes, system_time, system_interval) = {
+        let plain = TcpStream::connect(addr).await.unwrap();
+        let (on, probes, time, interval) = keepalive_of(&plain);
+        assert!(!on, "control: the system asks for none");
+        (probes, time, interval)
+    };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let none = TcpKeepalive::default();
+    for (written, expected) in [
+        (None, (system_probes, 60, 20)),
+        (Some(none), (system_probes, system_time, system_interval)),
+        (Some(TcpKeepalive { probes: Some(3), time: seconds(7), interval: seconds(2) }), (3, 7, 2)),
+        (Some(TcpKeepalive { time: seconds(7), ..none }), (system_probes, 7, system_interval)),
+    ] {
+        let limits = PoolLimits { tcp_keepalive: written, ..PoolLimits::default() };
+        let stream = connect_tcp(addr, &limits).await.unwrap();
+        let (on, probes, time, interval) = keepalive_of(&stream);
+        assert_eq!((on, (probes, time, interval)), (true, expected), "{written:?}");
+        assert!(stream.nodelay().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_take_the_connection_is_given_up_after_the_connect_timeout() {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let addr = listener.local_addr().unwrap().as_socket().unwrap();
+    let limit = Duration::from_millis(200);
+    let limits = PoolLimits { connect_timeout: limit, ..PoolLimits::default() };
+    // The positive control: there is room for one, and the kernel takes it. With the queue full it drops what comes.
+    let mut held = vec![connect_tcp(addr, &limits).await.expect("room for one")];
+    let (error, waited) = loop {
+        let started = tokio::time::Instant::now();
+        match connect_tcp(addr, &limits).await {
+            Ok(stream) => held.push(stream),
+            Err(error) => break (error, started.elapsed()),
+        }
+        assert!(held.len() < 10, "the queue has an end");
+    };
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!((limit..limit * 10).contains(&waited), "{waited:?}");
 }

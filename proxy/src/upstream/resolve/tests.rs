@@ -13,7 +13,7 @@ use super::*;
 use crate::authz::RuleRef;
 use crate::latest;
 use crate::route::{
-    AppProtocol, Balancer, Endpoint, H2Upgrade, HttpRules, PoolLimits, TcpRules, TransportPlan,
+    AppProtocol, Balancer, Edition, Endpoint, H2Upgrade, HttpRules, PoolLimits, TcpRules, TransportPlan,
 };
 use crate::tls::ExpectedPeer;
 use crate::upstream::Target;
@@ -109,6 +109,7 @@ fn destination(host: &str, name: &str) -> Destination {
         namespace: "production".into(),
     };
     Destination {
+        edition: Edition::next(),
         host: host.into(),
         port: 8443,
         subset: None,
@@ -258,7 +259,7 @@ async fn a_target_has_the_addresses_of_its_names_or_says_which_is_unknown() {
     let policy = policy(&[("api.example", "api.example"), ("gone.example", "gone.example")]);
     let target = |host| {
         let destination = policy.destination_by_host(host, 8443).unwrap();
-        Target { destination: Arc::clone(destination), original: None, avoid: None }
+        Target { destination: Arc::clone(destination), original: None, avoid: None, fresh: false }
     };
     followed(&names, Latest::fixed(Arc::clone(&policy)), async {
         until(|| names.addresses("api.example").is_some()).await;

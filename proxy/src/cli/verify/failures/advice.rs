@@ -82,6 +82,11 @@ const ADVICE: &[(&[&str], &str)] = &[
         &["maxConnections", "http1MaxPendingRequests", "http2MaxRequests"],
         "the limit of the DestinationRule is reached: raise it, or find out who keeps the connections busy",
     ),
+    (
+        &["queueTimeout"],
+        "a request waited for a connection for as long as it may: raise maxConnections, find out who keeps the \
+         connections busy, or allow more with the annotation portcullis.dev/queue-timeout",
+    ),
     (&["no_endpoints"], "the ServiceEntry names no server: add endpoints"),
     (
         &["upstream_unreachable"],

@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::config::decode::{Fields, Node};
 use crate::config::report::Faults;
 use crate::config::values::istio_duration;
-use crate::route::{H2Upgrade, PoolLimits, TcpKeepalive};
+use crate::route::{H2Upgrade, Http2Keepalive, PoolLimits, TcpKeepalive};
 
 /// Istio's numbers are signed.
 const MAX_NUMBER: u64 = 2_147_483_647;
-/// A day: a longer wait for a connection is a typing error.
-const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(86_400);
+/// A longer wait for a connection, or for a sign of life on one, is a typing error.
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// Ten years: longer than any process lives.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Bounds of the Linux kernel: `MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and `MAX_TCP_KEEPCNT` (include/net/tcp.h).
@@ -34,6 +34,9 @@ pub(in super::super) struct PoolSettings {
     max_concurrent_streams: Option<u32>,
     h2_upgrade: Option<H2Upgrade>,
     use_client_protocol: Option<bool>,
+    http2_keepalive: Option<Http2Keepalive>,
+    /// Of the rule's annotation.
+    pub(super) queue_timeout: Option<Duration>,
 }
 
 impl PoolSettings {
@@ -54,6 +57,8 @@ impl PoolSettings {
             max_concurrent_streams: self.max_concurrent_streams.or(wider.max_concurrent_streams),
             h2_upgrade: self.h2_upgrade.or(wider.h2_upgrade),
             use_client_protocol: self.use_client_protocol.or(wider.use_client_protocol),
+            http2_keepalive: self.http2_keepalive.or(wider.http2_keepalive),
+            queue_timeout: self.queue_timeout.or(wider.queue_timeout),
         }
     }
 
@@ -75,6 +80,8 @@ impl PoolSettings {
             max_retries: self.max_retries.unwrap_or(default.max_retries),
             http_idle_timeout: self.http_idle_timeout,
             max_concurrent_streams: self.max_concurrent_streams.unwrap_or(default.max_concurrent_streams),
+            http2_keepalive: self.http2_keepalive,
+            queue_timeout: self.queue_timeout,
         }
     }
 
@@ -102,8 +109,7 @@ pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> PoolSettings {
 
 fn read_tcp(settings: &mut PoolSettings, mut tcp: Fields<'_>, faults: &mut Faults) {
     settings.max_connections = tcp.take("maxConnections").and_then(|node| limit(&node, faults));
-    settings.connect_timeout =
-        tcp.take("connectTimeout").and_then(|node| node.duration(faults, connect_timeout));
+    settings.connect_timeout = tcp.take("connectTimeout").and_then(|node| node.duration(faults, up_to_a_day));
     settings.tcp_keepalive = tcp.take("tcpKeepalive").and_then(|node| read_keepalive(&node, faults));
     settings.tcp_idle_timeout =
         tcp.take("idleTimeout").and_then(|node| node.duration(faults, positive_or_zero));
@@ -126,6 +132,8 @@ fn read_http(settings: &mut PoolSettings, mut http: Fields<'_>, faults: &mut Fau
         node.word(faults, &[("DEFAULT", no), ("DO_NOT_UPGRADE", no), ("UPGRADE", yes)])
     });
     settings.use_client_protocol = http.take("useClientProtocol").and_then(|node| node.boolean(faults));
+    settings.http2_keepalive =
+        http.take("http2KeepAlive").and_then(|node| read_http2_keepalive(&node, faults));
     http.finish(&[], faults);
 }
 
@@ -144,6 +152,16 @@ fn read_keepalive(node: &Node<'_>, faults: &mut Faults) -> Option<TcpKeepalive> 
     Some(TcpKeepalive { probes: probes.filter(|probes| *probes > 0), time, interval })
 }
 
+/// `{interval, timeout}`. Without an interval nothing would be probed: it is asked for.
+fn read_http2_keepalive(node: &Node<'_>, faults: &mut Faults) -> Option<Http2Keepalive> {
+    let mut fields = node.fields(faults)?;
+    let interval = fields.require("interval", faults).and_then(|node| node.duration(faults, up_to_a_day));
+    let timeout = fields.take("timeout").map(|node| node.duration(faults, up_to_a_day));
+    fields.finish(&[], faults);
+    let timeout = timeout.unwrap_or(Some(Http2Keepalive::default().timeout));
+    Some(Http2Keepalive { interval: interval?, timeout: timeout? })
+}
+
 fn keepalive(text: &str) -> Result<Duration, String> {
     let time = istio_duration(text)?;
     let whole = time.subsec_nanos() == 0 && !time.is_zero();
@@ -154,13 +172,9 @@ fn keepalive(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn connect_timeout(text: &str) -> Result<Duration, String> {
+pub(in super::super) fn up_to_a_day(text: &str) -> Result<Duration, String> {
     let timeout = istio_duration(text)?;
-    if timeout.is_zero() || timeout > MAX_CONNECT_TIMEOUT {
-        Err("not between 1ms and 24h".to_owned())
-    } else {
-        Ok(timeout)
-    }
+    if timeout.is_zero() || timeout > A_DAY { Err("not between 1ms and 24h".to_owned()) } else { Ok(timeout) }
 }
 
 /// A duration that is not zero.

@@ -10,7 +10,7 @@ use super::super::host::service_namespace;
 use super::super::warning::Opening;
 use super::Resolver;
 use super::services::Service;
-use crate::route::{Destination, HttpRules, TcpRules, Transport, TransportPlan};
+use crate::route::{Destination, Edition, HttpRules, TcpRules, Transport, TransportPlan};
 use crate::tls::{EgressTls, EgressTlsError, ExpectedPeer};
 
 impl<'a> Resolver<'a, '_> {
@@ -26,6 +26,7 @@ impl<'a> Resolver<'a, '_> {
         let port = service.port.number;
         let settings = rule.map(|rule| rule.settings(port, subset)).unwrap_or_default();
         Some(Destination {
+            edition: Edition::next(),
             host: service.host.to_owned(),
             port,
             subset: subset_name.map(str::to_owned),

@@ -77,23 +77,29 @@ const FIELDS: &[Field] = &[
     supported(
         "trafficPolicy.connectionPool.tcp.maxConnections",
         "100",
-        "Exact over all threads, for each destination and each proxy. 0 is no bound.",
+        "Exact over all threads and endpoints, for each destination and each proxy. A request beyond it waits, see \
+         `http1MaxPendingRequests`; a TCP connection is reset. 0 is no bound.",
     ),
     supported(
         "trafficPolicy.connectionPool.tcp.connectTimeout",
         "5s",
         "1ms to 24h; 10s when not given. TLS has a time of its own.",
     ),
-    supported(
+    different(
         "trafficPolicy.connectionPool.tcp.tcpKeepalive.probes",
         "3",
-        "1 to 127; the system's when not given, or 0. Without the block no probes are sent.",
+        "1 to 127; the system's when not given, or 0. Without the block the first probe comes after 60 s of silence, \
+         and then every 20 s, where Istio sends none.",
     ),
-    supported("trafficPolicy.connectionPool.tcp.tcpKeepalive.time", "7200s", "Whole seconds, at most 32767."),
+    supported(
+        "trafficPolicy.connectionPool.tcp.tcpKeepalive.time",
+        "7200s",
+        "Whole seconds from 1s to 32767s; the system's when not given.",
+    ),
     supported(
         "trafficPolicy.connectionPool.tcp.tcpKeepalive.interval",
         "75s",
-        "Whole seconds, at most 32767.",
+        "Whole seconds from 1s to 32767s; the system's when not given.",
     ),
     different(
         "trafficPolicy.connectionPool.tcp.idleTimeout",
@@ -103,33 +109,36 @@ const FIELDS: &[Field] = &[
     supported(
         "trafficPolicy.connectionPool.tcp.maxConnectionDuration",
         "24h",
-        "Longest life of a connection.",
+        "Longest life of a connection, 1ms to 87600h. A TCP stream is cut then; an HTTP connection takes no new request, \
+         and ends with the last one under way. Without end when not given.",
     ),
     supported(
         "trafficPolicy.connectionPool.http.http1MaxPendingRequests",
         "50",
-        "Requests that wait for a connection. One more is answered 503. 0 is no bound.",
+        "Requests that wait for a connection, in any version of HTTP, and not for one that is being opened. One more is \
+         answered 503 at once. How long they wait: see [Annotations](#annotations). 0 is no bound.",
     ),
     supported(
         "trafficPolicy.connectionPool.http.http2MaxRequests",
         "1000",
-        "Requests under way, in any version of HTTP. 0 is no bound.",
+        "Requests under way, in any version of HTTP. One more is answered 503 at once. 0 is no bound.",
     ),
     supported(
         "trafficPolicy.connectionPool.http.maxRequestsPerConnection",
         "10",
         "After so many a connection is closed. 0 is no bound.",
     ),
-    supported(
+    different(
         "trafficPolicy.connectionPool.http.maxRetries",
         "3",
-        "Retries under way at once. 0 is no bound.",
+        "Retries under way at once. One more is not made, and the failure is handed on with \
+         `x-portcullis-retries: budget`. When not given, or 0, one for five requests under way, and three in any case.",
     ),
     different(
         "trafficPolicy.connectionPool.http.idleTimeout",
         "30s",
         "How long a connection is kept without a request. A minute when not given, where Istio takes an hour: it should \
-         be less than the server waits.",
+         be less than the server waits. 1ms to 87600h.",
     ),
     supported(
         "trafficPolicy.connectionPool.http.h2UpgradePolicy",
@@ -140,6 +149,18 @@ const FIELDS: &[Field] = &[
         "trafficPolicy.connectionPool.http.useClientProtocol",
         "true",
         "Requests travel in the version that the app speaks, whatever else is said.",
+    ),
+    different(
+        "trafficPolicy.connectionPool.http.http2KeepAlive.interval",
+        "30s",
+        "How long an HTTP/2 connection is silent before it is probed (PING), with or without requests under way. 1ms to \
+         24h; needed in the block. Without the block 30 s between sidecars, and no probes elsewhere, because servers may \
+         take them for abuse; Istio sends none.",
+    ),
+    different(
+        "trafficPolicy.connectionPool.http.http2KeepAlive.timeout",
+        "20s",
+        "How long the answer is waited for before the connection is given up. 1ms to 24h; 20s when not given.",
     ),
     supported(
         "trafficPolicy.connectionPool.http.maxConcurrentStreams",

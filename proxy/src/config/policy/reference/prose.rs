@@ -30,6 +30,7 @@ reload the last good policy stays.
 | Annotation | Where | What it means |
 |---|---|---|
 | `portcullis.dev/exception-PORT` | PeerAuthentication, DestinationRule | The plan of a plaintext exception for that port: `"reason=...; owner=...; expires=YYYY-MM-DD"`. On that day (UTC) the port is STRICT again by itself, and egress is mutual TLS or refused. |
+| `portcullis.dev/queue-timeout` | DestinationRule | How long a request waits for a connection when `maxConnections` are in use, for all ports and subsets of the rule: `5s`, from 1ms to 24h. When not given 15 s. The route's `timeout` ends the wait in any case, with 504. |
 | other `portcullis.dev/...` | | Load error. |
 | `istio.io/dry-run` | AuthorizationPolicy | Load error: write `action: AUDIT`. |
 | anything else | | Left alone. |
@@ -51,7 +52,34 @@ every load, or not at all with `exceptionPlans: require` in the bootstrap file.
 - **Limits are exact**, over all threads. Only after a reload that changes the settings of a destination, requests
   that are under way keep their connections beside those of the new settings.
 
-What is matched where:
+## Beyond a limit
+
+A request that a limit of `connectionPool` refuses is answered at once, and not sent:
+
+| Limit | When |
+|---|---|
+| `http2MaxRequests` | so many requests are under way |
+| `http1MaxPendingRequests` | `maxConnections` are in use, and so many requests wait for one |
+| `queueTimeout` | the request has waited for as long as the annotation `portcullis.dev/queue-timeout` says |
+| `maxConnections` | no connection came free, and the request cannot wait |
+
+- **HTTP**: status 503, `x-portcullis-overflow` with the name of the limit, `x-envoy-overloaded: true`, and a JSON body
+  with `limit`, `value` and `destination`, and in words as `reason`. The value of `queueTimeout` is a duration, such as
+  `"250ms"`, that of the others a number.
+- **gRPC**: `grpc-status` 14 (UNAVAILABLE), the same header fields, and limit, value and destination in `grpc-message`.
+- **TCP**: beyond `maxConnections` the app's connection is reset (RST), and limit, value and destination are logged.
+- **Metrics**: `portcullis_overflows_total{limit, destination}` counts all of them, and retries that `maxRetries` did not
+  allow.
+
+## Sent again without being asked to
+
+A server may close an idle connection at the moment that the next request is sent on it. What provably was not sent is
+sent again over another connection, whatever its method. Where nothing proves it, but the connection had been used before
+and ended before any byte of the answer, a request with an idempotent method (RFC 9110, 9.2.2), whose body is not beyond
+64 KiB, is sent again once, without a word of the rules and on top of their retries
+(`portcullis_retries_total{outcome="stale"}`). A POST never is, and nothing is that went out on a new connection.
+
+## What is matched where
 
 | Question | Who asks | Against what |
 |---|---|---|

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{host_and_port, now, options};
 use crate::config::Policy;
-use crate::route::{Balancer, Destination, H2Upgrade, PoolLimits, Transport};
+use crate::route::{Balancer, Destination, H2Upgrade, Http2Keepalive, PoolLimits, Transport};
 
 /// `HOST:PORT subset=NAME`
 fn destination<'a>(policy: &'a Policy, text: &str) -> Option<&'a Arc<Destination>> {
@@ -52,10 +52,14 @@ pub(super) fn limits(policy: &Policy, text: &str) -> String {
         ("maxConnectionDuration", set.max_connection_duration),
         ("tcp.idleTimeout", set.tcp_idle_timeout),
         ("http.idleTimeout", set.http_idle_timeout),
+        ("queueTimeout", set.queue_timeout),
     ];
     told.extend(times.into_iter().filter_map(|(name, time)| Some(format!("{name}={:?}", time?))));
     if let Some(keepalive) = set.tcp_keepalive {
         told.push(format!("keepalive={:?}/{:?}/{:?}", keepalive.probes, keepalive.time, keepalive.interval));
+    }
+    if let Some(Http2Keepalive { interval, timeout }) = set.http2_keepalive {
+        told.push(format!("http2KeepAlive={interval:?}/{timeout:?}"));
     }
     if destination.h2_upgrade == H2Upgrade::Yes {
         told.push("h2UpgradePolicy=UPGRADE".to_owned());

@@ -29,7 +29,7 @@ fn attempt(replay: &Replay<Source>) -> ReplayBody<Source> {
 #[tokio::test]
 async fn a_second_attempt_sends_the_whole_body_and_the_first_is_broken_off() {
     let (sender, source) = source();
-    let (replay, _) = Replay::new(source, true);
+    let (replay, _) = Replay::new(source);
     let mut first = attempt(&replay);
     put(&sender, b"one").await;
     assert_eq!(next(&mut first).await.unwrap().unwrap(), "one");
@@ -53,7 +53,7 @@ async fn a_second_attempt_sends_the_whole_body_and_the_first_is_broken_off() {
 #[tokio::test]
 async fn an_attempt_that_waits_learns_at_once_that_it_was_superseded() {
     let (_sender, source) = source();
-    let (replay, _) = Replay::new(source, true);
+    let (replay, _) = Replay::new(source);
     let mut first = attempt(&replay);
     let waiting = tokio::spawn(async move { next(&mut first).await });
     tokio::task::yield_now().await;
@@ -66,7 +66,7 @@ async fn an_attempt_that_waits_learns_at_once_that_it_was_superseded() {
 async fn beyond_the_bound_nothing_is_kept_and_the_attempt_goes_on() {
     for (size, pieces, whole) in [(1024, 64, true), (1024, 65, false), (1, 1024, true), (1, 1025, false)] {
         let (sender, source) = source();
-        let (replay, _) = Replay::new(source, true);
+        let (replay, _) = Replay::new(source);
         let mut first = attempt(&replay);
         for _ in 0..pieces {
             put(&sender, &vec![7; size]).await;
@@ -82,17 +82,8 @@ async fn beyond_the_bound_nothing_is_kept_and_the_attempt_goes_on() {
 }
 
 #[tokio::test]
-async fn without_keeping_there_is_one_attempt() {
-    let (_sender, source) = source();
-    let (replay, _) = Replay::new(source, false);
-    assert!(replay.is_whole());
-    let _first = attempt(&replay);
-    assert!(!replay.is_whole() && replay.attempt().is_none());
-}
-
-#[tokio::test]
 async fn without_a_body_there_are_as_many_as_one_likes() {
-    let (replay, progress) = Replay::new(RequestBody::Empty, true);
+    let (replay, progress) = Replay::new(RequestBody::Empty);
     for _ in 0..5 {
         assert!(matches!(replay.next(), Some(RequestBody::Empty)));
     }
@@ -103,7 +94,7 @@ async fn without_a_body_there_are_as_many_as_one_likes() {
 async fn the_clock_stands_still_while_the_client_is_waited_for() {
     let (sender, source) = source();
     let start = Instant::now();
-    let (replay, progress) = Replay::new(source, false);
+    let (replay, progress) = Replay::new(source);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(progress.since(), Some(start), "nobody has asked the client for anything yet");
 
@@ -124,8 +115,7 @@ async fn the_clock_stands_still_while_the_client_is_waited_for() {
 #[tokio::test]
 async fn the_length_is_that_of_the_whole_body() {
     let fixed = http_body_util::Full::new(Bytes::from_static(b"hello"));
-    let (replay, _) =
-        Replay::new(fixed.map_err(|never: Infallible| -> hyper::Error { match never {} }), true);
+    let (replay, _) = Replay::new(fixed.map_err(|never: Infallible| -> hyper::Error { match never {} }));
     let mut first = replay.attempt().unwrap().unwrap();
     assert_eq!(first.size_hint().exact(), Some(5));
     assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");

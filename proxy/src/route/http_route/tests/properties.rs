@@ -7,12 +7,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::route::{
-    AppProtocol, Balancer, Destination, H2Upgrade, HttpDecision, OutboundPolicy, PoolLimits, Resolution,
-    TcpRules, TransportPlan,
+    AppProtocol, Balancer, Destination, Edition, H2Upgrade, HttpDecision, OutboundPolicy, PoolLimits,
+    Resolution, TcpRules, TransportPlan,
 };
 
 fn destination(port: u16, routes: HttpRules) -> Destination {
     Destination {
+        edition: Edition::next(),
         host: "api".to_owned(),
         port,
         subset: None,
