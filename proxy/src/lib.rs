@@ -9,7 +9,7 @@
 //! | L2 | `authz`, `route` | pure functions: may this peer in, and where does this request go |
 //! | L3 | `protocol`, `pool`, `upstream`, `refusal`, `access` | HTTP/1.1, HTTP/2, upgrades and TCP; exact limits; dialling; why not, and the log |
 //! | L4 | `inbound`, `outbound` | one file each tells a connection's whole story |
-//! | L5 | `config`, `status`, `verify`, `admin`, `app`, `cli`, `demo` | files to validated types, what is told of them, checks from outside, and the binary |
+//! | L5 | `config`, `status`, `verify`, `admin`, `app`, `bench`, `cli`, `demo` | files to validated types, what is told of them, checks from outside, and the binary |
 //!
 //! Start with [`inbound`] and [`outbound`].
 
@@ -18,6 +18,7 @@ pub mod addr;
 pub mod admin;
 pub mod app;
 pub mod authz;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod demo;

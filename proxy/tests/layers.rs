@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 6] = [
     &["authz", "route"],
     &["protocol", "pool", "upstream", "refusal", "access"],
     &["inbound", "outbound"],
-    &["config", "status", "verify", "admin", "app", "cli", "demo"],
+    &["config", "status", "verify", "admin", "app", "bench", "cli", "demo"],
 ];
 
 fn layer(module: &str) -> Option<usize> {

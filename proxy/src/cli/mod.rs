@@ -1,7 +1,7 @@
 //! The command line. The only place that reads arguments and environment.
 //!
 //! Exit codes: 0 done; 1 failed while running, or something was found; 2 a command line, config or policy that cannot
-//! be used, or no sidecar to ask.
+//! be used, or no sidecar to ask; 130 interrupted.
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use crate::demo;
 use crate::intercept::InterceptError;
 
 pub mod admin;
+pub mod bench;
 pub mod intercept;
 pub mod run;
 pub mod status;
@@ -41,6 +42,9 @@ enum Command {
     /// Look for what is wrong; exit code 1 when there is something
     #[command(subcommand)]
     Verify(verify::VerifyCommand),
+    /// Measure what limits do to a service under load
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Show a STRICT pair at work, attack it, and say what held
     Demo(demo::DemoArgs),
 }
@@ -51,6 +55,8 @@ pub enum Failure {
     Failed(String),
     /// Input that cannot be used: exit code 2.
     Unusable(String),
+    /// By a signal, having kept what was done: exit code 130, as shells have it.
+    Interrupted(String),
     /// It looked, and there is something; it has been printed: exit code 1.
     Found,
 }
@@ -74,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Intercept(args) => intercept::run(args).map_err(Failure::from),
         Command::Status(args) => status::run(&args),
         Command::Verify(command) => verify::run(command),
+        Command::Bench(command) => bench::run(command),
         Command::Demo(args) => return demo::run(&args),
     };
     match done {
@@ -85,6 +92,10 @@ pub fn main() -> ExitCode {
         Err(Failure::Unusable(why)) => {
             eprintln!("portcullis: {why}");
             ExitCode::from(2)
+        }
+        Err(Failure::Interrupted(why)) => {
+            eprintln!("portcullis: {why}");
+            ExitCode::from(130)
         }
         Err(Failure::Found) => ExitCode::from(1),
     }
