@@ -1,9 +1,12 @@
 //! What the behaviour tests have in common: a capture on the wire and its check, a mesh of
 //! real programs, deadlines, and other users.
 
+pub mod callers;
 pub mod capture;
+pub mod counting;
 pub mod foreign;
 pub mod mesh;
+pub mod message;
 pub mod prober;
 pub mod recorder;
 pub mod streams;
