@@ -10,12 +10,13 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 # Seconds of load for `make soak`.
 SOAK_SECONDS ?= 600
 
-.PHONY: help demo test soak check bench need
+.PHONY: help demo test soak stress check bench need
 
 help:
 	@echo "make demo    a CA, services, sidecars and intruders on this machine; ARGS=--stay keeps them up"
 	@echo "make test    every test; fails on a skipped one"
 	@echo "make soak    $(SOAK_SECONDS) s of load at 500 requests/s with a new certificate every 2 s"
+	@echo "make stress  a million requests, and 64 million permits, against the limits of pools; optimised, about 20 minutes"
 	@echo "make check   formatting, lints and documentation, as CI checks them"
 	@echo "make bench   micro-benches"
 	@echo "make need    installs what the others need, or says what that is"
@@ -33,6 +34,10 @@ test: need
 
 soak: need
 	PORTCULLIS_SOAK_SECONDS=$(SOAK_SECONDS) scripts/test soak
+
+stress: need
+	PORTCULLIS_STRESS_OPERATIONS=1000000 PORTCULLIS_LIMIT_REQUESTS=1000000 PORTCULLIS_LIMIT_HASTE=5 \
+	$(CARGO) nextest run --locked --cargo-profile demo --workspace --no-capture -E 'test(/under_stress/) | test(/a_server_never_sees_a_connection_too_many/)'
 
 check:
 	$(CARGO) fmt --all --check
