@@ -1,5 +1,5 @@
 //! What a sweep found, for people and for programs: a table for the terminal, CSV with one row per point, and one
-//! HTML page that needs nothing but itself. JSON is the [`Sweep`] as it is.
+//! HTML page that needs nothing but itself. JSON is the [`Sweep`](super::result::Sweep) as it is.
 //!
 //! Nothing here measures or decides: [`super::recommend`] does, and the page shows it.
 
