@@ -21,10 +21,20 @@ use crate::refusal::Refusal;
 use crate::route::HttpVersion;
 use crate::svid::Identity;
 use crate::tls::Alpn;
+use crate::upstream::{Picked, Target};
 
 mod idle;
 
-pub(super) use idle::IdleLinks;
+pub(super) use idle::{IdleLinks, Terms};
+
+/// An idle connection to the only server there is, if it can be used without waiting for anything.
+pub(super) fn at_once(pool: &Pool, target: &Target, identity: &Identity) -> Option<(Picked, Link)> {
+    let settings = pool.look();
+    let picked = settings.only().filter(|_| !target.fresh)?;
+    let terms = Terms::new(&settings, identity.generation());
+    let link = pool.http1.take_at_once(picked.addr(), &terms)?;
+    Some((picked, link))
+}
 
 /// A connection to `addr`; at `maxConnections` an idle one to any server, because a dial would have to close it. When an
 /// idle one has just failed, always a new one. The caller has a slot.
@@ -34,14 +44,14 @@ pub(super) async fn connection(
     (addr, attempts): (SocketAddr, &Attempts<'_>),
     identity: &Identity,
 ) -> Result<Link, Refusal> {
-    let (basis, idle) = pool.terms(identity);
+    let terms = Terms::new(&pool.look(), identity.generation());
     if !attempts.needs_fresh()
-        && let Some(link) = pool.http1.take(|to| to == addr, basis, idle).await
+        && let Some(link) = pool.http1.take(|to| to == addr, &terms).await
     {
         return Ok(link);
     }
     // Boxed, because most requests find a connection and should not carry the room for making one.
-    Box::pin(next(pools, pool, (addr, attempts), identity)).await
+    Box::pin(next(pools, pool, (addr, attempts), (identity, &terms))).await
 }
 
 /// A connection dialled for the request, or one that becomes idle before.
@@ -49,20 +59,20 @@ async fn next(
     pools: &Pools,
     pool: &Arc<Pool>,
     (addr, attempts): (SocketAddr, &Attempts<'_>),
-    identity: &Identity,
+    (identity, terms): (&Identity, &Terms),
 ) -> Result<Link, Refusal> {
-    let (basis, idle) = pool.terms(identity);
     let begin = |socket| Dial::begin(pools, pool, addr, identity, socket);
     let mut dial = pool.limits.socket_at_once().map(begin);
     let mut socket = pin!(pool.limits.socket());
     let mut is_first = true;
     let mut longest = pin!(tokio::time::sleep_until(Instant::now() + pool.queue_timeout()));
+    let returns = pool.http1.returns();
     loop {
-        let returned = pool.http1.returned();
+        let returned = returns.next();
         let is_dialling = dial.is_some();
         let wanted = |to| to == addr || !is_dialling && attempts.may_use(to);
         if !attempts.needs_fresh()
-            && let Some(link) = pool.http1.take(wanted, basis, idle).await
+            && let Some(link) = pool.http1.take(wanted, terms).await
         {
             if let Some(dial) = dial {
                 dial.go_on();
@@ -134,8 +144,8 @@ async fn dial(
     identity: &Identity,
     socket: Permit,
 ) -> Result<Link, Refusal> {
-    let (basis, settings) = (pool.basis_for(identity), pool.settings());
-    let destination = &settings.destination;
+    let settings = pool.settings();
+    let (destination, basis) = (&settings.destination, settings.basis(identity.generation()));
     let connected = pools.dialler.connect(destination, addr, identity, Some(Alpn::Http1)).await;
     let upstream = connected.inspect_err(|refusal| pool.record_failure(addr, refusal))?;
     let purpose = Purpose { destination, version: HttpVersion::Http1, basis };

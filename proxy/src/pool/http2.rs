@@ -92,8 +92,8 @@ async fn dial(
     slot: Permit,
 ) -> Result<Link, Refusal> {
     let socket = pool.socket().await?;
-    let (basis, settings) = (pool.basis_for(identity), pool.settings());
-    let destination = &settings.destination;
+    let settings = pool.settings();
+    let (destination, basis) = (&settings.destination, settings.basis(identity.generation()));
     let connected = pools.dialler.connect(destination, addr, identity, Some(Alpn::Http2)).await;
     let upstream = connected.inspect_err(|refusal| pool.record_failure(addr, refusal))?;
     let purpose = Purpose { destination, version: HttpVersion::Http2, basis };

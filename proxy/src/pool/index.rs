@@ -19,7 +19,7 @@ pub(super) struct Index {
 struct Pools {
     by_name: HashMap<Arc<str>, Arc<Pool>>,
     /// What most requests find, without making a name to look up.
-    by_edition: HashMap<Key, Known>,
+    by_edition: HashMap<Key, Known, foldhash::fast::RandomState>,
 }
 
 /// One edition of a destination, by its place in memory; each address of its own where the app chooses it.

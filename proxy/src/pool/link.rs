@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::state::Basis;
+use super::settings::Basis;
 use crate::drain::Drain;
 use crate::lifetime::Lifetime;
 use crate::listen::OverTcp;

@@ -230,7 +230,15 @@ impl Pools {
         let active = pool.bounded(pool.limits.request()).map_err(early)?;
         // HTTP/1.1 waits for a slot before it chooses, so that it chooses by what is then.
         let mut slot = match version {
-            HttpVersion::Http1 => Some(pool.slot().await.map_err(early)?),
+            HttpVersion::Http1 => {
+                let slot = pool.slot().await.map_err(early)?;
+                // What most requests find: one server, and an idle connection to it.
+                if let Some((picked, link)) = http1::at_once(pool, target, identity) {
+                    let via = Via::Http1(link, slot);
+                    return Ok(Lease { pool: Arc::clone(pool), via, picked, active: Some(active) });
+                }
+                Some(slot)
+            }
             HttpVersion::Http2 => None,
         };
         let settings = pool.settings();

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::refusal::Refusal;
 use crate::route::{Destination, EndpointAddr, Resolution, Transport, TransportPlan};
-use crate::upstream::{Candidate, Endpoints, Names, Target};
+use crate::upstream::{Candidate, Endpoints, Names, Picked, Target, Wanted};
 
 /// An idle connection is closed after this long; shorter than the server side waits.
 const IDLE: Duration = Duration::from_secs(60);
@@ -20,6 +20,15 @@ pub(super) struct Settings {
     fixed: Option<Arc<[Candidate]>>,
     /// Changes with what connections rest on.
     pub(super) epoch: u64,
+}
+
+/// What a connection rests on: a new request is sent only on one made by what is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Basis {
+    /// Of the own identity.
+    generation: u64,
+    /// Of the transport's settings.
+    epoch: u64,
 }
 
 impl Settings {
@@ -47,6 +56,17 @@ impl Settings {
             && is_same_plan(&before.transport_plan, &destination.transport_plan);
         next.epoch = if is_same_ground { self.epoch } else { self.epoch + 1 };
         next
+    }
+
+    /// What a connection rests on that is made by these settings, for this generation of the own identity.
+    pub(super) fn basis(&self, generation: u64) -> Basis {
+        Basis { generation, epoch: self.epoch }
+    }
+
+    /// The server, where there is no choice.
+    pub(super) fn only(&self) -> Option<Picked> {
+        let wanted = Wanted { among: self.fixed.as_deref()?, tried: &[], avoid: None };
+        self.endpoints.only(wanted)
     }
 
     /// How long a connection may be idle.

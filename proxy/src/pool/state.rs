@@ -8,19 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::time::Instant;
 
-use super::http1::IdleLinks;
+use super::http1::{IdleLinks, Terms};
 use super::http2::SharedLinks;
 use super::limit::Permit;
 use super::limits::{Bound, Limits};
 use super::link::Link;
-use super::settings::Settings;
+use super::settings::{Basis, Settings};
 use super::status::PoolStatus;
 use crate::refusal::Refusal;
 use crate::route::{Destination, PoolLimits};
-use crate::svid::Identity;
 use crate::upstream::Outcome;
 
 /// Longest wait for a place, where no `queue-timeout` says otherwise.
@@ -37,15 +36,6 @@ pub(super) struct Pool {
     generation: AtomicU64,
     /// Since when nothing of it was open or under way, as far as a sweep has seen.
     unused_since: Mutex<Option<Instant>>,
-}
-
-/// What a connection rests on: a new request is sent only on one made by what is in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Basis {
-    /// Of the own identity.
-    pub(super) generation: u64,
-    /// Of the transport's settings.
-    pub(super) epoch: u64,
 }
 
 impl Pool {
@@ -86,30 +76,24 @@ impl Pool {
         while self.http2.close_idle() {}
     }
 
+    /// For a look: other than [`Pool::settings`] it is not to be kept.
+    pub(super) fn look(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
     /// What connections rest on that are made now.
     pub(super) fn basis(&self) -> Basis {
-        self.basis_of(self.generation.load(Ordering::Relaxed))
+        self.settings.load().basis(self.generation())
     }
 
-    /// What a connection rests on that is made for this identity, and how long it may have been idle.
-    pub(super) fn terms(&self, identity: &Identity) -> (Basis, Duration) {
-        let settings = self.settings.load();
-        (Basis { generation: identity.generation(), epoch: settings.epoch }, settings.idle_timeout())
-    }
-
-    /// What a connection rests on that is made for this identity.
-    pub(super) fn basis_for(&self, identity: &Identity) -> Basis {
-        self.basis_of(identity.generation())
-    }
-
-    fn basis_of(&self, generation: u64) -> Basis {
-        Basis { generation, epoch: self.settings.load().epoch }
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
     /// Takes note of an identity that a request came with.
     pub(super) fn note(&self, generation: u64) {
         // Nearly always known: a write would have every core fetch the line anew.
-        if self.generation.load(Ordering::Relaxed) < generation {
+        if self.generation() < generation {
             self.generation.fetch_max(generation, Ordering::Relaxed);
         }
     }
@@ -184,7 +168,7 @@ impl Pool {
 
     pub(super) fn sweep(&self, generation: u64) {
         self.note(generation);
-        self.http1.sweep(self.basis(), self.idle_timeout());
+        self.http1.sweep(&Terms::new(&self.look(), self.generation()));
         self.http2.sweep(self);
         let mut unused_since = self.unused_since.lock().unwrap_or_else(PoisonError::into_inner);
         let since = unused_since.unwrap_or_else(Instant::now);
@@ -200,7 +184,7 @@ impl Pool {
     /// A connection without a request: idle from now on, if it may be used.
     pub(super) fn keep(&self, link: Link) {
         let settings = self.settings.load();
-        let basis = Basis { generation: self.generation.load(Ordering::Relaxed), epoch: settings.epoch };
+        let basis = settings.basis(self.generation());
         let limit = settings.destination.limits.max_requests_per_connection;
         // Whether its proof is about to end is asked when it is wanted again.
         let is_good = link.facts.rests_on(basis) && !link.facts.is_retired();

@@ -149,11 +149,20 @@ impl Connection {
         }
     }
 
+    /// Whether the connection can take a request at once.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1 { sender, .. } => sender.is_ready(),
+            Sender::Http2 { sender, .. } => sender.is_ready(),
+        }
+    }
+
     /// Whether the connection can take a request: not closed, and over HTTP/1.1 done with the one before.
     pub async fn is_usable(&mut self) -> bool {
         match &mut self.sender {
             Sender::Http1 { sender, .. } => {
-                // Nearly always, and then no timer is needed.
+                // Nearly always ready, and then no timer is needed.
                 sender.is_ready() || matches!(tokio::time::timeout(SETTLE, sender.ready()).await, Ok(Ok(())))
             }
             Sender::Http2 { sender, .. } => !sender.is_closed(),

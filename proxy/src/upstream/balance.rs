@@ -59,8 +59,8 @@ struct Server {
 /// A chosen server; counts as one request under way for as long as it is held.
 pub struct Picked {
     addr: SocketAddr,
-    endpoints: Arc<Endpoints>,
-    is_counted: bool,
+    /// Where it counts; `None` where there was nothing to choose.
+    endpoints: Option<Arc<Endpoints>>,
 }
 
 impl Endpoints {
@@ -93,16 +93,14 @@ impl Endpoints {
             (Balancer::Random, many) => weighted(many, None, rng),
         }?;
         state.servers.entry(addr).or_default().active += 1;
-        Some(Picked { addr, endpoints: Arc::clone(self), is_counted: true })
+        Some(Picked { addr, endpoints: Some(Arc::clone(self)) })
     }
 
     /// The server, when there is nothing to choose: then nothing need be known of it.
     #[must_use]
-    pub fn only(self: &Arc<Self>, wanted: Wanted<'_>) -> Option<Picked> {
+    pub fn only(&self, wanted: Wanted<'_>) -> Option<Picked> {
         match (wanted.among, wanted.tried) {
-            ([only], []) if !self.watches_outliers => {
-                Some(Picked { addr: only.addr, endpoints: Arc::clone(self), is_counted: false })
-            }
+            ([only], []) if !self.watches_outliers => Some(Picked { addr: only.addr, endpoints: None }),
             _ => None,
         }
     }
@@ -216,8 +214,8 @@ impl Picked {
 
     /// Counts for another server from now on, which serves in its place.
     pub fn move_to(&mut self, addr: SocketAddr) {
-        if addr != self.addr && self.is_counted {
-            let mut state = self.endpoints.lock();
+        if let Some(endpoints) = self.endpoints.as_ref().filter(|_| addr != self.addr) {
+            let mut state = endpoints.lock();
             if let Some(server) = state.servers.get_mut(&self.addr) {
                 server.active = server.active.saturating_sub(1);
             }
@@ -228,16 +226,16 @@ impl Picked {
 
     /// Takes down how it did.
     pub fn record(&self, outcome: Outcome, now: Instant) {
-        self.endpoints.record(self.addr, outcome, now);
+        if let Some(endpoints) = &self.endpoints {
+            endpoints.record(self.addr, outcome, now);
+        }
     }
 }
 
 impl Drop for Picked {
     fn drop(&mut self) {
-        if !self.is_counted {
-            return;
-        }
-        if let Some(server) = self.endpoints.lock().servers.get_mut(&self.addr) {
+        let Some(endpoints) = &self.endpoints else { return };
+        if let Some(server) = endpoints.lock().servers.get_mut(&self.addr) {
             server.active = server.active.saturating_sub(1);
         }
     }
