@@ -75,7 +75,7 @@ async fn next(
             && let Some(link) = pool.http1.take(wanted, terms).await
         {
             if let Some(dial) = dial {
-                dial.go_on();
+                dial.go_on(pool);
             }
             return Ok(link);
         }
@@ -94,13 +94,19 @@ async fn next(
 }
 
 /// A connection being made, in a task of its own. Ends with the request that it is for, unless told to go on.
-struct Dial {
-    dialled: oneshot::Receiver<Result<Link, Refusal>>,
+pub(super) struct Dial {
+    pub(super) dialled: oneshot::Receiver<Result<Link, Refusal>>,
     wanted: DropGuard,
 }
 
 impl Dial {
-    fn begin(pools: &Pools, pool: &Arc<Pool>, addr: SocketAddr, identity: &Identity, socket: Permit) -> Self {
+    pub(super) fn begin(
+        pools: &Pools,
+        pool: &Arc<Pool>,
+        addr: SocketAddr,
+        identity: &Identity,
+        socket: Permit,
+    ) -> Self {
         let (sender, dialled) = oneshot::channel();
         let unwanted = CancellationToken::new();
         let wanted = unwanted.clone().drop_guard();
@@ -127,8 +133,14 @@ impl Dial {
     }
 
     /// Nobody waits for it any more, and what it makes is kept.
-    fn go_on(self) {
-        self.wanted.disarm();
+    pub(super) fn go_on(self, pool: &Pool) {
+        let Self { mut dialled, wanted } = self;
+        wanted.disarm();
+        // From here its task keeps the connection; one that it handed over before is ours to keep.
+        dialled.close();
+        if let Ok(Ok(link)) = dialled.try_recv() {
+            pool.keep(link);
+        }
     }
 }
 

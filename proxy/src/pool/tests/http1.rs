@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::servers::{LONG, World, destination, read, request, target};
 use crate::pool::Stage;
+use crate::pool::http1::Dial;
 use crate::route::{HttpVersion::Http1, PoolLimits};
 use crate::upstream::Target;
 
@@ -111,4 +112,24 @@ async fn a_request_that_wants_a_fresh_connection_takes_no_idle_one_and_makes_roo
         assert_eq!(server.seen.accepted(), accepted, "{fresh}");
     }
     assert_eq!((world.most(), world.pools.status()[0].connections), (2, 2));
+}
+
+#[tokio::test]
+async fn what_was_dialled_is_kept_though_nobody_waits_for_it_any_more() {
+    for is_done in [false, true] {
+        let world = World::new();
+        let server = world.server().await;
+        let api = Arc::new(destination(&[server.addr], PoolLimits::default()));
+        let pool = world.pools.index.pool(&target(&api));
+        pool.note(world.identity.generation());
+        let socket = pool.limits.socket_at_once().unwrap();
+        let dial = Dial::begin(&world.pools, &pool, server.addr, &world.identity, socket);
+        if is_done {
+            world.until(|| !dial.dialled.is_empty()).await;
+        }
+        dial.go_on(&pool);
+        world.until(|| pool.status().idle == 1).await;
+        read(world.get(&api, "/", Http1).await.unwrap()).await.unwrap();
+        assert_eq!(server.seen.accepted(), 1, "{is_done}");
+    }
 }
