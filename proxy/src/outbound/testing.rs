@@ -1,6 +1,6 @@
 //! A sidecar's way out on loopback: destinations made by hand, in the clear by exception, and an app that asks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use super::*;
 use crate::authz::{Exception, RuleRef};
 use crate::latest::{Publisher, publish};
 use crate::route::{
-    Balancer, DestinationId, Edition, Endpoint, EndpointAddr, Forward, H2Upgrade, HeaderRules, HttpAction,
-    HttpRoute, HttpRules, HttpTarget, PoolLimits, Resolution, RetryPolicy, Targets, TcpRules, TransportPlan,
+    DestinationId, EndpointAddr, Forward, HeaderRules, HttpAction, HttpRoute, HttpRules, HttpTarget,
+    RetryPolicy, Targets, TransportPlan, testing,
 };
 use crate::tls::testing::Mesh;
 use crate::upstream::Dialler;
@@ -27,28 +27,13 @@ pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A service reached in the clear, without rules.
 pub(super) fn destination(host: &str, port: u16, endpoints: &[SocketAddr]) -> Destination {
-    let endpoint = |addr: &SocketAddr| Endpoint {
-        addr: EndpointAddr::Socket(*addr),
-        labels: BTreeMap::new(),
-        weight: 1,
-    };
     Destination {
-        edition: Edition::next(),
         host: host.to_owned(),
         port,
-        subset: None,
-        protocol: AppProtocol::Undeclared,
-        resolution: Resolution::Static,
-        endpoints: endpoints.iter().map(endpoint).collect(),
-        limits: PoolLimits::default(),
-        h2_upgrade: H2Upgrade::No,
-        use_client_protocol: false,
-        balancer: Balancer::RoundRobin,
-        outliers: None,
-        routes: HttpRules::Direct,
-        tcp_routes: TcpRules::Direct,
+        endpoints: endpoints.iter().map(|addr| testing::endpoint(EndpointAddr::Socket(*addr))).collect(),
         rule: RuleRef::resource("ServiceEntry", "production", host),
         transport_plan: TransportPlan::plaintext(Arc::new(Exception { port, plan: None }), None),
+        ..testing::destination()
     }
 }
 

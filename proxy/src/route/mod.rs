@@ -10,6 +10,8 @@ mod outbound;
 mod retry;
 mod rules;
 mod tcp_route;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use balance::{Balancer, OutlierDetection};
 pub use destination::{

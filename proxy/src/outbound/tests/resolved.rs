@@ -12,15 +12,15 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use crate::outbound::testing::{Bed, destination, get, within};
-use crate::route::{Destination, Endpoint, EndpointAddr, OutboundPolicy, Resolution};
+use crate::route::testing::endpoint;
+use crate::route::{Destination, EndpointAddr, OutboundPolicy, Resolution};
 use crate::upstream::resolving;
 
 const NAME: &str = "api.example.com";
 
 fn by_name(port: u16) -> Destination {
     let mut api = destination("api", 80, &[]);
-    let addr = EndpointAddr::Name(Arc::from(NAME), port);
-    api.endpoints.push(Endpoint { addr, labels: std::collections::BTreeMap::new(), weight: 1 });
+    api.endpoints.push(endpoint(EndpointAddr::Name(Arc::from(NAME), port)));
     api.resolution = Resolution::Dns;
     api
 }

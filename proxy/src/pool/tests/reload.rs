@@ -4,10 +4,16 @@ use arc_swap::ArcSwap;
 use rustls_pki_types::ServerName;
 
 use super::http2::join_all;
-use super::servers::{API, LONG, World, destination, read};
+use super::servers::{API, LONG, Server, World, destination, read};
 use crate::drain::Drained;
-use crate::route::{HttpVersion, PoolLimits, TransportPlan};
+use crate::route::{Destination, HttpVersion, PoolLimits, TransportPlan};
 use crate::tls::ExpectedPeer;
+
+/// So many connections, each with one request at a time over HTTP/2 too.
+fn limited(server: &Server, max_connections: u32) -> Arc<Destination> {
+    let limits = PoolLimits { max_connections, max_concurrent_streams: 1, ..PoolLimits::default() };
+    Arc::new(destination(&[server.addr], limits))
+}
 
 #[tokio::test]
 async fn a_change_of_what_connections_rest_on_replaces_them_and_requests_under_way_finish() {
@@ -41,11 +47,7 @@ async fn who_waits_for_a_place_gets_one_when_the_limit_is_raised() {
     for version in [HttpVersion::Http1, HttpVersion::Http2] {
         let world = World::new();
         let server = world.server().await;
-        let of = |max_connections| {
-            let limits = PoolLimits { max_connections, max_concurrent_streams: 1, ..PoolLimits::default() };
-            Arc::new(destination(&[server.addr], limits))
-        };
-        let (before, after) = (of(1), of(3));
+        let (before, after) = (limited(&server, 1), limited(&server, 3));
         let held = async { read(world.get(&before, "/hold", version).await.unwrap()).await.unwrap() };
         let waiting = async {
             world.until(|| server.seen.requests() == 1).await;
@@ -67,11 +69,7 @@ async fn limits_change_in_place_and_what_is_open_counts_on() {
     for version in [HttpVersion::Http1, HttpVersion::Http2] {
         let world = World::new();
         let server = world.server().await;
-        let of = |max_connections| {
-            let limits = PoolLimits { max_connections, max_concurrent_streams: 1, ..PoolLimits::default() };
-            Arc::new(destination(&[server.addr], limits))
-        };
-        let (wide, tight) = (of(6), of(2));
+        let (wide, tight) = (limited(&server, 6), limited(&server, 2));
         let held = join_all((0..6).map(|_| async {
             read(world.get(&wide, "/hold", version).await.unwrap()).await.unwrap();
         }));

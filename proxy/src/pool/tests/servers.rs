@@ -1,6 +1,6 @@
 //! Servers that count their connections, and the pools that are let loose on them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,15 +17,11 @@ use rustls_pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::authz::RuleRef;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::pool::{Answer, Failed, Pools};
 use crate::protocol::body::RequestBody;
-use crate::route::{
-    AppProtocol, Balancer, Destination, Edition, Endpoint, EndpointAddr, H2Upgrade, HttpRules, HttpVersion,
-    PoolLimits, Resolution, TcpRules, TransportPlan,
-};
+use crate::route::{Destination, EndpointAddr, HttpVersion, PoolLimits, TransportPlan, testing};
 use crate::tls::testing::{Mesh, bundles, leaf_params};
 use crate::tls::{self, Alpn, ExpectedPeer, Identity, MinVersion};
 use crate::upstream::{Dialler, Names, Target};
@@ -264,29 +260,13 @@ pub(super) fn target(destination: &Arc<Destination>) -> Target {
 }
 
 pub(super) fn destination(addrs: &[SocketAddr], limits: PoolLimits) -> Destination {
-    let endpoint = |addr: &SocketAddr| Endpoint {
-        addr: EndpointAddr::Socket(*addr),
-        labels: BTreeMap::new(),
-        weight: 1,
-    };
     let expected = ExpectedPeer::OneOf(vec![API.parse().unwrap()]);
     Destination {
-        edition: Edition::next(),
-        host: "api".into(),
         port: 8443,
-        subset: None,
-        protocol: AppProtocol::Undeclared,
-        resolution: Resolution::Static,
-        endpoints: addrs.iter().map(endpoint).collect(),
+        endpoints: addrs.iter().map(|addr| testing::endpoint(EndpointAddr::Socket(*addr))).collect(),
         limits,
-        h2_upgrade: H2Upgrade::No,
-        use_client_protocol: false,
-        balancer: Balancer::RoundRobin,
-        outliers: None,
-        routes: HttpRules::Direct,
-        tcp_routes: TcpRules::Direct,
-        rule: RuleRef::built_in(),
         transport_plan: TransportPlan::mutual_tls(ServerName::try_from("api").unwrap(), expected),
+        ..testing::destination()
     }
 }
 

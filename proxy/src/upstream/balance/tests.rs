@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::*;
+use crate::route::testing::chi_square;
 
 fn addr(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 8443))
@@ -25,23 +26,16 @@ fn all(among: &[Candidate]) -> Wanted<'_> {
     Wanted { among, tried: &[], avoid: None }
 }
 
-fn counts(balancer: Balancer, weights: &[u32], picks: usize) -> Vec<f64> {
+fn counts(balancer: Balancer, weights: &[u32], picks: usize) -> Vec<u32> {
     let (endpoints, among) = (endpoints(balancer), servers(weights));
     let mut rng = StdRng::seed_from_u64(7);
-    let mut counts = vec![0.0; weights.len()];
+    let mut counts = vec![0; weights.len()];
     for _ in 0..picks {
         let picked = endpoints.pick(all(&among), Instant::now(), &mut rng).unwrap();
         let at = among.iter().position(|candidate| candidate.addr == picked.addr()).unwrap();
-        counts[at] += 1.0;
+        counts[at] += 1;
     }
     counts
-}
-
-/// Pearson's statistic against the weights.
-fn chi_square(counts: &[f64], weights: &[u32]) -> f64 {
-    let (picks, total) = (counts.iter().sum::<f64>(), f64::from(weights.iter().sum::<u32>()));
-    let expected = weights.iter().map(|weight| picks * f64::from(*weight) / total);
-    counts.iter().zip(expected).map(|(count, expected)| (count - expected).powi(2) / expected).sum()
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! TLS towards servers outside of the mesh, over loopback.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use rcgen::SanType;
@@ -12,8 +11,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::authz::RuleRef;
-use crate::route::{AppProtocol, Balancer, Edition, Endpoint, H2Upgrade, HttpRules, TcpRules, TransportPlan};
+use crate::route::{TransportPlan, testing};
 use crate::tls::testing::{Ca, Leaf, Mesh, NOW, ca_params, leaf_params, moment, pem};
 
 const HOST: &str = "api.example.com";
@@ -87,24 +85,12 @@ impl Public {
 }
 
 fn destination(addr: SocketAddr, egress: EgressTls) -> Destination {
-    let endpoint = Endpoint { addr: EndpointAddr::Socket(addr), labels: BTreeMap::new(), weight: 1 };
     Destination {
-        edition: Edition::next(),
         host: HOST.into(),
         port: 443,
-        subset: None,
-        protocol: AppProtocol::Undeclared,
-        resolution: Resolution::Static,
-        endpoints: vec![endpoint],
-        limits: PoolLimits::default(),
-        h2_upgrade: H2Upgrade::No,
-        use_client_protocol: false,
-        balancer: Balancer::RoundRobin,
-        outliers: None,
-        routes: HttpRules::Direct,
-        tcp_routes: TcpRules::Direct,
-        rule: RuleRef::built_in(),
+        endpoints: vec![testing::endpoint(EndpointAddr::Socket(addr))],
         transport_plan: TransportPlan::Tls(Transport::Tls(Arc::new(egress))),
+        ..testing::destination()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Against a DNS server over UDP on loopback, whose records change.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,11 +9,8 @@ use rustls_pki_types::ServerName;
 use tokio::net::UdpSocket;
 
 use super::*;
-use crate::authz::RuleRef;
 use crate::latest;
-use crate::route::{
-    AppProtocol, Balancer, Edition, Endpoint, H2Upgrade, HttpRules, PoolLimits, TcpRules, TransportPlan,
-};
+use crate::route::{AppProtocol, TransportPlan, testing};
 use crate::tls::ExpectedPeer;
 use crate::upstream::Target;
 
@@ -109,22 +105,13 @@ fn destination(host: &str, name: &str) -> Destination {
         namespace: "production".into(),
     };
     Destination {
-        edition: Edition::next(),
         host: host.into(),
         port: 8443,
-        subset: None,
         protocol: AppProtocol::Tcp,
         resolution: Resolution::Dns,
-        endpoints: vec![Endpoint { addr, labels: BTreeMap::new(), weight: 1 }],
-        limits: PoolLimits::default(),
-        h2_upgrade: H2Upgrade::No,
-        use_client_protocol: false,
-        balancer: Balancer::RoundRobin,
-        outliers: None,
-        routes: HttpRules::Direct,
-        tcp_routes: TcpRules::Direct,
-        rule: RuleRef::built_in(),
+        endpoints: vec![testing::endpoint(addr)],
         transport_plan: TransportPlan::mutual_tls(ServerName::try_from("api").unwrap(), expected),
+        ..testing::destination()
     }
 }
 

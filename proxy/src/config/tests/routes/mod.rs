@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 
 use super::{load, load_for, scope, warnings};
 use crate::config::{Policy, PolicyScope};
+use crate::route::testing::chi_square;
 use crate::route::{Destination, Forward, HttpAction, HttpDecision, HttpRoute, HttpRules};
 
 const HOST: &str = "api.production.svc.cluster.local";
@@ -263,22 +264,21 @@ fn a_hundred_thousand_requests_are_split_by_weight() {
          v2}, weight: 75}]}]",
     );
     let (asked, request) = (asked(&policy, 80), get("/"));
-    let chi_square = |mut roll: Box<dyn FnMut(u64) -> u64>| {
-        let mut first = 0_u32;
+    let statistic = |mut roll: Box<dyn FnMut(u64) -> u64>| {
+        let mut first = 0;
         for _ in 0..100_000 {
             let served = policy.outbound.route_http(asked, &request, &mut roll).unwrap();
             first += u32::from(served.destination().unwrap().subset.as_deref() == Some("v1"));
         }
-        let off = f64::from(first) - 25_000.0;
-        off * off / 25_000.0 + off * off / 75_000.0
+        chi_square(&[first, 100_000 - first], &[25, 75])
     };
     // One degree of freedom, one seed in a thousand beyond.
     const CRITICAL: f64 = 10.83;
     let mut rng = StdRng::seed_from_u64(7);
-    let fair = chi_square(Box::new(move |total| rng.random_range(0..total)));
+    let fair = statistic(Box::new(move |total| rng.random_range(0..total)));
     assert!(fair < CRITICAL, "{fair}");
     let mut rng = StdRng::seed_from_u64(7);
-    let skewed = chi_square(Box::new(move |total| rng.random_range(0..total).saturating_sub(1)));
+    let skewed = statistic(Box::new(move |total| rng.random_range(0..total).saturating_sub(1)));
     assert!(skewed > CRITICAL, "the control: {skewed}");
 }
 

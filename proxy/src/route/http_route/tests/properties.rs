@@ -6,30 +6,10 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
-use crate::route::{
-    AppProtocol, Balancer, Destination, Edition, H2Upgrade, HttpDecision, OutboundPolicy, PoolLimits,
-    Resolution, TcpRules, TransportPlan,
-};
+use crate::route::{Destination, HttpDecision, OutboundPolicy, testing};
 
 fn destination(port: u16, routes: HttpRules) -> Destination {
-    Destination {
-        edition: Edition::next(),
-        host: "api".to_owned(),
-        port,
-        subset: None,
-        protocol: AppProtocol::Http,
-        resolution: Resolution::Static,
-        endpoints: Vec::new(),
-        limits: PoolLimits::default(),
-        h2_upgrade: H2Upgrade::No,
-        use_client_protocol: false,
-        balancer: Balancer::Random,
-        outliers: None,
-        routes,
-        tcp_routes: TcpRules::Direct,
-        rule: RuleRef::built_in(),
-        transport_plan: TransportPlan::Refused,
-    }
+    Destination { port, routes, ..testing::destination() }
 }
 
 /// Forwards to one of the three destinations, or answers.

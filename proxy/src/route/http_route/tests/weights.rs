@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::route::testing::chi_square;
 
 const PICKS: u32 = 100_000;
 /// Of the chi-square distribution with three degrees of freedom: a fair picker is above it once in a thousand
@@ -14,14 +15,11 @@ const WEIGHTS: [u32; 5] = [1, 0, 2, 7, 90];
 /// The chi-square statistic of `PICKS` picks by `roll`, against the weights.
 fn statistic(mut roll: impl FnMut(u64) -> u64) -> f64 {
     let targets = Targets::new(WEIGHTS.into_iter().enumerate().collect()).unwrap();
-    let mut counts = [0_u32; WEIGHTS.len()];
+    let mut counts = [0; WEIGHTS.len()];
     for _ in 0..PICKS {
         counts[*targets.pick(roll(targets.total())).unwrap()] += 1;
     }
-    assert_eq!(counts[1], 0, "weight 0 is never picked");
-    let expected = |weight: u32| f64::from(PICKS) * f64::from(weight) / 100.0;
-    let weighted = WEIGHTS.into_iter().zip(counts).filter(|(weight, _)| *weight > 0);
-    weighted.map(|(weight, count)| (f64::from(count) - expected(weight)).powi(2) / expected(weight)).sum()
+    chi_square(&counts, &WEIGHTS)
 }
 
 #[test]
