@@ -77,7 +77,7 @@ pub struct PoolArgs {
     /// What a setting is to achieve [default: p99 < 50 ms at the highest rate, refused < 0.1 %]
     #[arg(long, value_name = "GOAL")]
     goal: Option<Goal>,
-    /// Where everything is written [default: portcullis-bench/pool-XXXXXXXX, a directory for each set of conditions]
+    /// Where everything is written [default: portcullis-bench/pool-HASH, a directory for each set of conditions]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Measure anew what the directory already holds
