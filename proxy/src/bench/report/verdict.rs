@@ -8,8 +8,8 @@ use super::super::recommend::{
     recommend,
 };
 use super::super::result::{Measured, Sweep};
-use super::numbers::{escaped, number, per_second, percent, whole};
-use super::summary::{chosen, lines};
+use super::numbers::{escaped, number};
+use super::summary::{chosen, in_words, lines};
 
 /// What the sweep, and measuring again, say of a goal.
 pub(super) struct Verdict<'a> {
@@ -135,17 +135,10 @@ fn again(verdict: &Verdict<'_>) -> String {
         };
         let _ = write!(
             page,
-            "<p>{} for {} s at {}: {}/s succeeded, p50 {} ms, p99 {} ms, p99.9 {} ms, {} refused, {} failed. \
-             <span class=\"{class}\">{said}</span></p>",
+            "<p>{} for {} s at {}. <span class=\"{class}\">{said}</span></p>",
             describe(&measured.point.limits),
             number(measured.seconds),
-            per_second(measured.point.rate),
-            whole(measured.throughput()),
-            number(measured.latency.p50),
-            number(measured.latency.p99),
-            number(measured.latency.p999),
-            percent(measured.refused_share()),
-            percent(measured.failed_share())
+            escaped(&in_words(measured))
         );
     }
     page
