@@ -7,9 +7,9 @@
     reason = "a bench stops at the first surprise; criterion's macro"
 )]
 
-use std::collections::BTreeMap;
+mod policy;
+
 use std::fmt::Write as _;
-use std::fs;
 use std::hint::black_box;
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::request::Parts;
 use portcullis::addr::ClientAddr;
 use portcullis::authz::{Caller, ConnectionFacts, admit};
-use portcullis::config::{ExceptionPlans, Policy, PolicyScope, PolicySource};
+use portcullis::config::Policy;
 use portcullis_identity::{Clock, SpiffeId, TrustDomain, Workload};
 
 const PORT: u16 = 8080;
@@ -75,18 +75,8 @@ spec:
 {routes}
 "
     );
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("policy.yaml"), text).unwrap();
     let id = SpiffeId::parse("spiffe://cluster.local/ns/production/sa/web").unwrap();
-    let scope = PolicyScope {
-        workload: Workload::try_from(id).unwrap(),
-        labels: BTreeMap::new(),
-        root_namespace: "portcullis-system".to_owned(),
-        exception_plans: ExceptionPlans::Require,
-    };
-    let paths = vec![directory.path().into()];
-    let source = PolicySource { paths, scope, clock: Clock::system() };
-    source.load().unwrap_or_else(|report| panic!("{report}")).policy
+    policy::load(&text, Workload::try_from(id).unwrap())
 }
 
 fn head() -> Parts {

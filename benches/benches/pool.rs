@@ -10,14 +10,14 @@
     reason = "a bench stops at the first surprise; criterion's macro"
 )]
 
-use std::fs;
+mod policy;
+
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use portcullis::config::{ExceptionPlans, PolicyScope, PolicySource};
 use portcullis::drain::Drain;
 use portcullis::metrics::Metrics;
 use portcullis::pool::Pools;
@@ -94,7 +94,7 @@ fn identity(clock: &Clock) -> Identity {
 }
 
 /// One server in plaintext by exception, because a handshake is not what is measured; all limits set.
-fn policy(server: SocketAddr) -> String {
+fn text(server: SocketAddr) -> String {
     format!(
         "apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -136,16 +136,7 @@ impl World {
         });
         let clock = Clock::system();
         let identity = identity(&clock);
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("policy.yaml"), policy(addr)).unwrap();
-        let scope = PolicyScope {
-            workload: identity.svid().workload().clone(),
-            labels: Default::default(),
-            root_namespace: "portcullis-system".to_owned(),
-            exception_plans: ExceptionPlans::Require,
-        };
-        let source = PolicySource { paths: vec![directory.path().into()], scope, clock: clock.clone() };
-        let policy = source.load().unwrap_or_else(|report| panic!("{report}")).policy;
+        let policy = policy::load(&text(addr), identity.svid().workload().clone());
         let host = "api.production.svc.cluster.local";
         let destination = policy.outbound.destination_by_host(host, addr.port()).unwrap();
         let target =
