@@ -1,12 +1,15 @@
 //! Callers and servers that are gone at the worst moment: the places they had are free again, all of them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use portcullis_tests::callers::{Caller, pool, until};
 use portcullis_tests::counting::Work;
 use portcullis_tests::within;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::{DAY, LIMIT, Service, Site, is_whole, sent};
 
@@ -93,35 +96,9 @@ fn a_server_that_dies_under_load_takes_no_place_with_it() {
         let site = Site::start(DAY, &[PLAIN]);
         let mut server = site.serve(PLAIN, Work::Http);
         let to = server.addr;
-        let (done, good, bad) =
-            (AtomicBool::new(false), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        std::thread::scope(|scope| {
-            let (calling, good_seen, bad_seen) = (&done, Arc::clone(&good), Arc::clone(&bad));
-            let site = &site;
-            let load = scope.spawn(move || {
-                site.call(async || {
-                    let stop = Arc::new(AtomicBool::new(false));
-                    let mut callers = JoinSet::new();
-                    for _ in 0..4 * MOST {
-                        let (stop, good, bad) =
-                            (Arc::clone(&stop), Arc::clone(&good_seen), Arc::clone(&bad_seen));
-                        callers.spawn(async move {
-                            let mut caller = Caller::new(to);
-                            while !stop.load(Ordering::SeqCst) {
-                                let is_good =
-                                    caller.get("/?ms=5").await.is_ok_and(|answer| answer.word() == "200");
-                                let counter = if is_good { &good } else { &bad };
-                                counter.fetch_add(1, Ordering::SeqCst);
-                            }
-                        });
-                    }
-                    while !calling.load(Ordering::SeqCst) {
-                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-                    }
-                    stop.store(true, Ordering::SeqCst);
-                    callers.join_all().await;
-                });
-            });
+        let (good, bad) = std::thread::scope(|scope| {
+            let ((enough, told), site) = (oneshot::channel(), &site);
+            let load = scope.spawn(move || site.call(async move || load(to, told).await));
             for _ in 0..KILLS {
                 // Under load means that it has answered some since it came up.
                 let give_up = std::time::Duration::from_secs(30);
@@ -134,14 +111,35 @@ fn a_server_that_dies_under_load_takes_no_place_with_it() {
                 server.stop();
                 server = site.serve(PLAIN, Work::Http);
             }
-            done.store(true, Ordering::SeqCst);
-            load.join().unwrap();
+            drop(enough);
+            load.join().unwrap()
         });
-        println!(
-            "{KILLS} deaths: {} answered, {} failed",
-            good.load(Ordering::SeqCst),
-            bad.load(Ordering::SeqCst)
-        );
+        println!("{KILLS} deaths: {good} answered, {bad} failed");
         site.call(async || is_whole(PLAIN, to, &server, MOST).await);
     });
+}
+
+/// Callers that ask one request after the other until `enough` is heard, or its sender is gone, as when the test has
+/// failed. How many were answered with 200, and how many not.
+async fn load(to: SocketAddr, enough: oneshot::Receiver<()>) -> (u64, u64) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
+    for _ in 0..4 * MOST {
+        let stop = Arc::clone(&stop);
+        callers.spawn(async move {
+            let (mut caller, mut good, mut bad) = (Caller::new(to), 0, 0);
+            while !stop.load(Ordering::SeqCst) {
+                let is_good = caller.get("/?ms=5").await.is_ok_and(|answer| answer.word() == "200");
+                if is_good {
+                    good += 1;
+                } else {
+                    bad += 1;
+                }
+            }
+            (good, bad)
+        });
+    }
+    let _ = timeout(LIMIT, enough).await.expect("an end of the load in time");
+    stop.store(true, Ordering::SeqCst);
+    callers.join_all().await.into_iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
 }
