@@ -16,7 +16,7 @@ help:
 	@echo "make demo    a CA, services, sidecars and intruders on this machine; ARGS=--stay keeps them up"
 	@echo "make test    every test; fails on a skipped one"
 	@echo "make soak    $(SOAK_SECONDS) s of load at 500 requests/s with a new certificate every 2 s"
-	@echo "make stress  a million requests, and 64 million permits, against the limits of pools; optimised, about 20 minutes"
+	@echo "make stress  a million requests, and 64 million permits, against the limits of pools; optimised, about half an hour"
 	@echo "make check   formatting, lints and documentation, as CI checks them"
 	@echo "make bench   micro-benches"
 	@echo "make need    installs what the others need, or says what that is"
@@ -36,7 +36,7 @@ soak: need
 	PORTCULLIS_SOAK_SECONDS=$(SOAK_SECONDS) scripts/test soak
 
 stress: need
-	PORTCULLIS_STRESS_OPERATIONS=1000000 PORTCULLIS_LIMIT_REQUESTS=1000000 PORTCULLIS_LIMIT_HASTE=5 \
+	PORTCULLIS_STRESS_OPERATIONS=1000000 PORTCULLIS_LIMIT_REQUESTS=1000000 PORTCULLIS_LIMIT_HASTE=3 \
 	$(CARGO) nextest run --locked --cargo-profile demo --workspace --no-capture -E 'test(/under_stress/) | test(/a_server_never_sees_a_connection_too_many/)'
 
 check:

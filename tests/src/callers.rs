@@ -2,15 +2,19 @@
 //! any moment, and what the sidecar says of its pools meanwhile.
 #![allow(clippy::expect_used, reason = "a test that cannot be set up has failed, and says at what")]
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::sockopt::ReceiveTimestampns;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt};
+use nix::sys::time::TimeSpec;
 use portcullis::demo::lab::Host;
 use portcullis::demo::programs::APP_USER;
 use portcullis::status::{PoolStatus, Status};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -64,6 +68,7 @@ impl Caller {
                 self.buffer.clear();
                 let stream = timeout(PATIENCE, TcpStream::connect(self.to)).await??;
                 stream.set_nodelay(true)?;
+                setsockopt(&stream, ReceiveTimestampns, &true)?;
                 stream
             }
         };
@@ -97,6 +102,16 @@ impl Caller {
         Ok(answer)
     }
 
+    /// Waits until the answer begins to arrive, and says when its first bytes came to this host, on the machine's clock:
+    /// as the kernel saw it, whatever the caller was doing meanwhile.
+    ///
+    /// # Errors
+    /// Why nothing arrives.
+    pub async fn arrival(&self) -> io::Result<Duration> {
+        let stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        timeout(PATIENCE, stream.async_io(Interest::READABLE, || stamp(stream))).await?
+    }
+
     /// A request that must succeed.
     ///
     /// # Errors
@@ -118,6 +133,18 @@ impl Caller {
         self.send(target, "").await?;
         self.answer().await
     }
+}
+
+/// When the first byte that waits to be read arrived (SO_TIMESTAMPNS, socket(7)); it goes on waiting.
+fn stamp(stream: &TcpStream) -> io::Result<Duration> {
+    let (mut byte, mut control) = ([0], nix::cmsg_space!(TimeSpec));
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_PEEK)?;
+    let stamp = message.cmsgs()?.find_map(|control| {
+        let ControlMessageOwned::ScmTimestampns(at) = control else { return None };
+        Some(Duration::from(at))
+    });
+    stamp.ok_or_else(|| io::Error::other("the kernel says not when it arrived"))
 }
 
 /// The pool of a destination, of the sidecar in whose network this runs; one that was never used is empty.
